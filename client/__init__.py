@@ -1,0 +1,1 @@
+"""The patient's and the recipient's side: the only place where private keys live."""

@@ -1,0 +1,1 @@
+"""The three services. Each has the same anatomy and never imports another."""
