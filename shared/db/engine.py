@@ -1,0 +1,212 @@
+"""One service's way to its Postgres: transactions that commit before they return, and one word for 'it is away'.
+
+Whatever means that Postgres is away becomes `DatabaseUnavailable`, which carries neither SQL nor a parameter nor the
+server's text. The pool replaces lost connections by itself, so that a service recovers without a restart.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+from urllib.parse import urlsplit
+
+import asyncpg
+from sqlalchemy import event, text
+from sqlalchemy.engine import ExceptionContext
+from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from shared.errors import DatabaseUnavailable
+
+CONNECT_SECONDS = 5.0
+COMMAND_SECONDS = 30.0
+POOL_SECONDS = 5.0
+CHECK_SECONDS = 2.0
+IDLE_IN_TRANSACTION_SECONDS = 60
+
+_AWAY_STATES = (
+    "08",  # connection exception
+    "53",  # insufficient resources: disk full, out of memory, too many connections
+    "57P",  # shutting down, crashed, cannot connect now, database dropped
+    "58",  # an error of the system below Postgres, such as an I/O error
+    "25006",  # read-only: a standby, or the primary after a failover
+    "57014",  # cancelled: in this service only by the statement time-out
+    "25P03",  # the connection was ended since it was idle in a transaction
+)
+
+
+class Database:
+    """A bounded pool of connections to one database.
+
+    `url` is a libpq URI (`postgresql://` or `postgres://`, with parameters such as `sslmode`); SQLAlchemy's spelling
+    `postgresql+asyncpg://` is taken too. `pool_size` is the most connections ever open. All times are in seconds:
+    `connect_timeout` for a new connection, `command_timeout` for one statement, `pool_timeout` for a free connection.
+    Nothing connects until the first use. Raises ValueError for another kind of URL, without repeating it.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        *,
+        pool_size: int = 10,
+        application_name: str,
+        connect_timeout: float = CONNECT_SECONDS,
+        command_timeout: float = COMMAND_SECONDS,
+        pool_timeout: float = POOL_SECONDS,
+    ) -> None:
+        self._engine = new_engine(
+            url,
+            application_name=application_name,
+            connect_timeout=connect_timeout,
+            command_timeout=command_timeout,
+            pool_size=pool_size,
+            max_overflow=0,
+            pool_timeout=pool_timeout,
+            pool_pre_ping=True,
+        )
+        self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncSession]:
+        """A session in one transaction: committed when the block ends, rolled back when it raises.
+
+        The block is left only after Postgres has acknowledged the commit, so what follows it may be told to others.
+        Raises DatabaseUnavailable when Postgres is away, before or during the block or at its end. If the connection
+        was lost during the commit itself, nobody knows whether it happened: statements must bear being repeated.
+        """
+        try:
+            async with self._sessions() as session:
+                await _connected(session)
+                yield session
+                await session.commit()
+        except SQLAlchemyError as error:
+            if means_away(error):
+                raise DatabaseUnavailable from None
+            raise
+        except DatabaseUnavailable:
+            # Raised by the listener below, from an exception that holds the statement.
+            raise DatabaseUnavailable from None
+
+    async def check(self) -> None:
+        """For readiness: raises DatabaseUnavailable unless the database answers within `CHECK_SECONDS`."""
+        try:
+            async with asyncio.timeout(CHECK_SECONDS), self.transaction() as session:
+                await session.execute(text("SELECT 1"))
+        except (SQLAlchemyError, TimeoutError, asyncpg.PostgresError):
+            # A wrong password or a missing database is no reason to try again, but it is no readiness either.
+            raise DatabaseUnavailable from None
+
+    async def dispose(self) -> None:
+        """Close all connections; call it once, when the service stops."""
+        await self._engine.dispose()
+
+
+def new_engine(
+    url: str,
+    *,
+    application_name: str,
+    connect_timeout: float = CONNECT_SECONDS,
+    command_timeout: float = COMMAND_SECONDS,
+    **options: Any,
+) -> AsyncEngine:
+    """An engine over asyncpg that shows no parameter in its errors and knows when Postgres is away.
+
+    `options` go to SQLAlchemy's `create_async_engine`. Raises ValueError for a URL that is not Postgres's.
+    """
+    dsn = _libpq_url(url)
+
+    async def connect(**_ignored: object) -> Any:
+        # asyncpg reads the URL itself, so that libpq's parameters (sslmode, target_session_attrs …) mean what they
+        # mean elsewhere, and the password does not lie about in an engine's repr.
+        return await asyncpg.connect(
+            dsn,
+            timeout=connect_timeout,
+            # The server gives up first, and with it the lock it waits for; the client's own time-out is for a server
+            # that no longer answers at all.
+            command_timeout=command_timeout + 1,
+            server_settings={
+                "application_name": application_name,
+                "timezone": "UTC",
+                "statement_timeout": f"{int(command_timeout * 1000)}ms",
+                "idle_in_transaction_session_timeout": f"{IDLE_IN_TRANSACTION_SECONDS}s",
+            },
+        )
+
+    engine = create_async_engine(
+        "postgresql+asyncpg://",
+        async_creator=connect,
+        echo=False,
+        echo_pool=False,
+        hide_parameters=True,
+        **options,
+    )
+    event.listen(engine.sync_engine, "handle_error", _on_error)
+    return engine
+
+
+def violated_constraint(error: BaseException) -> str | None:
+    """The name of the unique constraint (or unique index) that an IntegrityError is about, else None."""
+    if not isinstance(error, IntegrityError) or getattr(error.orig, "sqlstate", None) != "23505":
+        return None
+    name: str | None = getattr(error.orig.__cause__, "constraint_name", None) if error.orig is not None else None
+    return name
+
+
+async def _connected(session: AsyncSession) -> None:
+    """Take a connection now: errors of connecting arrive raw, and here they cannot be the caller's own OSError."""
+    try:
+        await session.connection()
+    except (OSError, TimeoutError, asyncpg.InterfaceError, asyncpg.InternalClientError):
+        raise DatabaseUnavailable from None
+    except asyncpg.PostgresError as error:
+        if means_away(error):
+            raise DatabaseUnavailable from None
+        raise
+
+
+def _on_error(context: ExceptionContext) -> None:
+    """For every error that Postgres or its connection gives.
+
+    An OSError or a time-out is recognised here and not in `transaction`, where it might as well come from the
+    caller's block, say from writing a file.
+    """
+    error = context.original_exception
+    if isinstance(error, OSError | TimeoutError):
+        # Nothing is known about what such a connection would answer next.
+        context.is_disconnect = True
+        context.invalidate_pool_on_disconnect = False
+        raise DatabaseUnavailable from None
+    # Postgres's detail shows values ("Key (id)=(…) already exists"), which must not reach a log.
+    for shown in (error, context.sqlalchemy_exception):
+        if shown is not None and shown.args and isinstance(shown.args[0], str):
+            shown.args = (shown.args[0].partition("\nDETAIL:")[0], *shown.args[1:])
+    cause = error.__cause__
+    if isinstance(cause, asyncpg.PostgresError):
+        cause.detail = None
+
+
+def means_away(error: BaseException) -> bool:
+    """Whether an error of SQLAlchemy's or asyncpg's means that Postgres cannot serve at the moment."""
+    if isinstance(error, PoolTimeoutError):
+        return True
+    if isinstance(error, DBAPIError):
+        if error.connection_invalidated:
+            return True
+        state = getattr(error.orig, "sqlstate", None)
+        return _is_away_state(state) or isinstance(error.orig, OSError | TimeoutError)
+    return _is_away_state(getattr(error, "sqlstate", None))
+
+
+def _is_away_state(state: object) -> bool:
+    return isinstance(state, str) and state.startswith(_AWAY_STATES)
+
+
+def _libpq_url(url: str) -> str:
+    scheme = urlsplit(url).scheme
+    if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
+        # The URL holds a password and is therefore not shown.
+        raise ValueError("a database URL must begin with postgresql://")
+    return "postgresql" + url[len(scheme) :]

@@ -1,0 +1,106 @@
+"""Bodies of the registry."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import ConfigDict, Field
+
+from shared import wire
+from shared.schemas.common import Body, Cursor
+from shared.schemas.examples import example
+from shared.statements import KeyEntry, ScopeKey
+
+MAX_SCOPE_KEYS = 200
+
+KeyEntryToken = Annotated[
+    str, Field(min_length=100, max_length=KeyEntry.max_size, description="A compact JWS of type `pcehr-key-entry+jwt`.")
+]
+ScopeKeyToken = Annotated[
+    str, Field(min_length=100, max_length=ScopeKey.max_size, description="A compact JWS of type `pcehr-scope-key+jwt`.")
+]
+
+
+class PatientSignUp(Body):
+    """A patient's first key-entry. The signature is the proof that the keys are the patient's."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"key_entry": example("patient_key_entry")}]})
+    key_entry: KeyEntryToken
+
+
+class RecipientSignUp(Body):
+    """A recipient's first key-entry: a doctor, a hospital, an insurer."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"key_entry": example("recipient_key_entry")}]})
+    key_entry: KeyEntryToken
+
+
+class ProxySignUp(Body):
+    """A proxy's first key-entry. Only proxies that the operator has named are admitted."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"key_entry": example("proxy_key_entry")}]})
+    key_entry: KeyEntryToken
+
+
+class KeyRotation(Body):
+    """The next key-entry of a party, signed by the identity key of the entry before."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"key_entry": example("recipient_rotation")}]})
+    key_entry: KeyEntryToken
+
+
+class Party(Body):
+    """A party with its whole chain of keys, oldest entry first. The chain proves itself; verify it."""
+
+    did: wire.Did = Field(examples=[example("recipient_did")])
+    role: wire.Role
+    seq: int = Field(ge=0, description="The number of the newest key-entry.")
+    name: str | None = None
+    organisation: str | None = None
+    endpoint: str | None = Field(default=None, description="Where a proxy is reached.")
+    entries: list[str] = Field(max_length=1_000, description="Compact JWS, type `pcehr-key-entry+jwt`.")
+
+
+class PartyPage(Body):
+    """One page of the directory."""
+
+    items: list[Party] = Field(max_length=100)
+    next: Cursor | None = None
+
+
+class ScopeKeysIn(Body):
+    """A batch of scope-keys of the calling patient; all are accepted or none."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [{"scope_keys": [example("scope_key")]}]})
+    scope_keys: list[ScopeKeyToken] = Field(min_length=1, max_length=MAX_SCOPE_KEYS)
+
+
+class ScopeKeyPage(Body):
+    """Scope-keys of one patient, by scope and epoch."""
+
+    items: list[str] = Field(max_length=MAX_SCOPE_KEYS, description="Compact JWS, type `pcehr-scope-key+jwt`.")
+    next: Cursor | None = None
+
+
+class TokenResponse(Body):
+    """RFC 6749 section 5.1."""
+
+    access_token: str
+    token_type: str = Field(examples=["Bearer"])
+    expires_in: int = Field(description="Seconds.", examples=[300])
+
+
+class Jwks(Body):
+    """RFC 7517: the keys that access tokens are signed with."""
+
+    keys: list[dict[str, Any]]
+
+
+class Discovery(Body):
+    """Where the parts of this platform are, and its defaults."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    records_url: str
+    threshold: int = Field(ge=1, le=wire.MAX_SHARES, description="Threshold that clients use unless told otherwise.")

@@ -1,0 +1,117 @@
+"""Builds a service's FastAPI app: the same middleware, documents, health and metrics for all three."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from importlib.metadata import version
+from typing import Any
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi_offline import FastAPIOffline
+
+from shared.errors import PcehrError, TooLarge, Unavailable
+from shared.schemas.common import Problem
+from shared.web import problems
+from shared.web.limits import BodyLimit, ResponseHeaders, body_limit
+from shared.web.metrics import MeasureRequests, Metrics
+
+Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
+Readiness = Callable[[], Awaitable[None]]
+
+
+def create_app(
+    *,
+    title: str,
+    description: str,
+    tags: Sequence[dict[str, str]],
+    routers: Sequence[APIRouter],
+    lifespan: Lifespan,
+    ready: Readiness,
+    body_limits: Mapping[str, int],
+) -> FastAPI:
+    """Assemble an app. `ready` raises a `PcehrError` while the service cannot do its work.
+
+    Swagger UI's files are served by the service itself, so that no page asks another host for anything.
+    """
+    metrics = Metrics()
+    app = FastAPIOffline(
+        title=title,
+        description=description,
+        version=version("pcehr"),
+        openapi_tags=[*tags, {"name": "operations", "description": "Health and figures."}],
+        lifespan=lifespan,
+        redoc_url=None,
+        swagger_ui_parameters={"persistAuthorization": False, "displayRequestDuration": True, "tryItOutEnabled": True},
+        license_info={"name": "GPL-3.0-only", "identifier": "GPL-3.0-only"},
+        separate_input_output_schemas=False,
+    )
+    problems.install(app)
+    for router in routers:
+        app.include_router(router)
+    app.include_router(_health(ready))
+    app.include_router(metrics.router())
+    app.add_middleware(BodyLimit, limits=body_limits)
+    app.add_middleware(problems.CatchAll)
+    app.add_middleware(ResponseHeaders)
+    app.add_middleware(MeasureRequests, metrics=metrics)
+    app.state.metrics = metrics
+    _complete_openapi(app, body_limits)
+    return app
+
+
+def _health(ready: Readiness) -> APIRouter:
+    router = APIRouter(tags=["operations"])
+
+    @router.get("/healthz", summary="Is the process alive?", status_code=204, response_class=Response)
+    async def healthz() -> Response:
+        return Response(status_code=204)
+
+    @router.get(
+        "/readyz",
+        summary="Can the service do its work?",
+        status_code=204,
+        response_class=Response,
+        responses=problems.responses(Unavailable),
+    )
+    async def readyz() -> Response:
+        await ready()
+        return Response(status_code=204)
+
+    return router
+
+
+def _complete_openapi(app: FastAPI, limits: Mapping[str, int]) -> None:
+    """Say in the OpenAPI document what middleware and handlers do: bounds of bodies and the shape of problems."""
+    generate = app.openapi
+
+    def openapi() -> dict[str, Any]:
+        if app.openapi_schema is not None:
+            return app.openapi_schema
+        document = generate()
+        schemas = document.setdefault("components", {}).setdefault("schemas", {})
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(problem.pop("$defs", {}))
+        schemas["Problem"] = problem
+        schemas.pop("HTTPValidationError", None)
+        schemas.pop("ValidationError", None)
+        for path, operations in document["paths"].items():
+            for method, operation in operations.items():
+                _complete_operation(operation, body_limit(limits, method.upper(), path))
+        app.openapi_schema = document
+        return document
+
+    app.openapi = openapi  # type: ignore[method-assign]
+
+
+def _complete_operation(operation: dict[str, Any], limit: int) -> None:
+    answers = operation["responses"]
+    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
+    if "422" in answers and "application/json" in answers["422"].get("content", {}):
+        answers["422"] = {"description": "`invalid_request`: The request does not fit the schema.", "content": content}
+    if "requestBody" in operation:
+        operation["x-max-body-bytes"] = limit
+        answers.setdefault(
+            str(TooLarge.status), {"description": f"`too_large`: at most {limit} bytes.", "content": content}
+        )
+    answers.setdefault("500", {"description": f"`{PcehrError.code}`: {PcehrError.title}", "content": content})

@@ -1,0 +1,114 @@
+"""Turns every error into an RFC 9457 problem: one handler for the platform's own, and a net below it.
+
+No problem carries a stack trace, the text of a foreign exception, or the value that was refused.
+"""
+
+from __future__ import annotations
+
+import logging
+import traceback
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from shared.errors import PcehrError
+from shared.schemas.common import Problem
+
+MEDIA_TYPE = "application/problem+json"
+log = logging.getLogger("pcehr.web")
+
+
+def problem_response(error: PcehrError, **members: Any) -> JSONResponse:
+    """The response for one of the platform's own errors; `members` are extension members of the problem."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["Retry-After"] = str(error.retry_after)
+    if error.status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    return _problem(error.status, error.code, error.title, error.detail, headers=headers, **members)
+
+
+def responses(*errors: type[PcehrError]) -> dict[int | str, dict[str, Any]]:
+    """The `responses=` of a route: each error it can give, by status, with its codes and a description."""
+    by_status: dict[int, list[type[PcehrError]]] = {}
+    for error in errors:
+        by_status.setdefault(error.status, []).append(error)
+    return {
+        status: {
+            "description": "; ".join(f"`{error.code}`: {error.title}" for error in group),
+            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+        }
+        for status, group in by_status.items()
+    }
+
+
+def install(app: FastAPI) -> None:
+    """Install the handlers on an app."""
+    app.add_exception_handler(PcehrError, _own_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(HTTPException, _http_exception)
+
+
+class CatchAll:
+    """The net: whatever escapes the handlers becomes a bare 500, and only its kind and place are logged.
+
+    The text of an unexpected exception may hold anything, hence it is neither sent nor logged.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = False
+
+        async def watching_send(message: Message) -> None:
+            nonlocal started
+            started = started or message["type"] == "http.response.start"
+            await send(message)
+
+        try:
+            await self.app(scope, receive, watching_send)
+        except Exception as error:
+            place = traceback.extract_tb(error.__traceback__)[-1]
+            log.error("unexpected %s at %s:%s", type(error).__name__, place.name, place.lineno)
+            if not started:
+                await problem_response(PcehrError())(scope, receive, send)
+
+
+async def _own_error(_: Request, error: Exception) -> Response:
+    assert isinstance(error, PcehrError)
+    return problem_response(error)
+
+
+async def _invalid_request(_: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"place": ".".join(str(part) for part in item["loc"])[:200], "problem": str(item["msg"])[:200]}
+        for item in error.errors()[:20]
+    ]
+    title = "The request does not fit the schema of this operation."
+    return _problem(422, "invalid_request", title, title, errors=errors)
+
+
+async def _http_exception(_: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    title = {404: "There is no such resource.", 405: "This method is not allowed here."}.get(
+        error.status_code, "The request was refused."
+    )
+    code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
+    return _problem(error.status_code, code, title, title, headers=dict(error.headers or {}))
+
+
+def _problem(
+    status: int, code: str, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
+) -> JSONResponse:
+    body = Problem(type=f"urn:pcehr:problem:{code}", title=title, status=status, detail=detail, code=code)
+    content = body.model_dump(exclude_none=True) | members
+    return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)

@@ -1,0 +1,53 @@
+"""Settings that every service has, read from the environment (12-factor) and from files for secrets.
+
+Each is `PCEHR_<NAME>` in the environment, or a file of that name (in lower case: `pcehr_database_url`) in the
+folder `PCEHR_SECRETS_DIR`. A secret has no default.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from pydantic import AliasChoices, Field, SecretStr
+from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+
+
+class ServiceSettings(BaseSettings):
+    """Common to registry, records and proxy."""
+
+    model_config = SettingsConfigDict(env_prefix="PCEHR_", extra="ignore", hide_input_in_errors=True)
+
+    database_url: SecretStr = Field(validation_alias=AliasChoices("PCEHR_DATABASE_URL", "DATABASE_URL"))
+    """Postgres URL of this service's own database and role."""
+    database_pool_size: int = Field(default=10, ge=1, le=200)
+    registry_url: str = Field(default="http://127.0.0.1:8400", max_length=200)
+    """Where the registry is reached from this service."""
+    token_issuer: str | None = None
+    """`iss` of access tokens; the registry's address unless set."""
+    party_cache_seconds: int = Field(default=30, ge=0, le=3600)
+    """How long a verified chain of keys is used before the registry is asked again; a rotation takes effect within."""
+    http_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
+
+    @property
+    def issuer(self) -> str:
+        return self.token_issuer or self.registry_url
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Constructor arguments, then the environment, then secret files where a folder for them is named."""
+        sources: list[Any] = [init_settings, env_settings]
+        folder = os.environ.get("PCEHR_SECRETS_DIR")
+        if folder is not None:
+            if not Path(folder).is_dir():
+                raise ValueError("PCEHR_SECRETS_DIR names a folder that does not exist.")
+            sources.append(SecretsSettingsSource(settings_cls, secrets_dir=folder))
+        return tuple(sources)

@@ -1,0 +1,1 @@
+"""Makes the examples that the OpenAPI documents show."""

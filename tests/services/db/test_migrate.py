@@ -1,0 +1,131 @@
+"""Migrations, by way of a small example, on a real server."""
+
+import asyncio
+import os
+import sys
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import asyncpg
+import pytest
+from alembic.util import CommandError
+
+from shared.db import migrate
+from shared.db.engine import violated_constraint
+from shared.errors import DatabaseUnavailable
+
+EXAMPLE = Path(__file__).parent / "example_migrations"
+FreshDatabase = Callable[..., Awaitable[str]]
+
+
+async def run_migrate(url: str | None, *arguments: str) -> tuple[int, str]:
+    environment = {name: value for name, value in os.environ.items() if "DATABASE_URL" not in name}
+    if url is not None:
+        environment["PCEHR_DATABASE_URL"] = url
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-m",
+        "shared.db.migrate",
+        "registry",
+        "--script-location",
+        str(EXAMPLE),
+        *arguments,
+        cwd=Path(__file__).parents[3],
+        env=environment,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+    )
+    output, _ = await process.communicate()
+    assert process.returncode is not None
+    return process.returncode, output.decode()
+
+
+async def test_upgrade_reaches_the_head_and_may_be_repeated(fresh_database: FreshDatabase) -> None:
+    url = await fresh_database()
+    assert not await migrate.is_at_head("example", url, script_location=EXAMPLE)
+    for _ in range(2):
+        await migrate.upgrade("example", url, script_location=EXAMPLE)
+        assert await migrate.is_at_head("example", url, script_location=EXAMPLE)
+    await migrate.check_models("example", url, script_location=EXAMPLE)
+
+
+async def test_a_table_that_differs_from_its_model_is_found(fresh_database: FreshDatabase) -> None:
+    url = await fresh_database("example", script_location=EXAMPLE)
+    connection = await asyncpg.connect(url)
+    await connection.execute("ALTER TABLE notes DROP COLUMN body")
+    await connection.close()
+    with pytest.raises(CommandError, match="body"):
+        await migrate.check_models("example", url, script_location=EXAMPLE)
+
+
+async def test_two_replicas_that_migrate_at_once_both_succeed(fresh_database: FreshDatabase) -> None:
+    url = await fresh_database()
+    outcomes = await asyncio.gather(*(run_migrate(url) for _ in range(3)))
+    assert outcomes == [(0, "")] * 3
+    assert await run_migrate(url, "--check") == (0, "")
+
+
+async def test_check_says_by_its_exit_status_whether_the_database_is_at_head(fresh_database: FreshDatabase) -> None:
+    url = await fresh_database()
+    status, output = await run_migrate(url, "--check")
+    assert status == 1
+    assert "not at head" in output
+    # Nothing was changed by asking.
+    assert not await migrate.is_at_head("example", url, script_location=EXAMPLE)
+
+
+async def test_no_url_and_no_server_are_said_without_a_trace() -> None:
+    status, output = await run_migrate(None)
+    assert (status, output) == (2, "Set PCEHR_DATABASE_URL to the URL of the database.\n")
+    status, output = await run_migrate("postgresql://someone:hunter2@127.0.0.1:1/nothing", "--check")
+    assert status == 2
+    assert "hunter2" not in output
+    assert "Traceback" not in output
+
+
+async def test_a_server_that_is_away_is_unavailable() -> None:
+    with pytest.raises(DatabaseUnavailable):
+        await migrate.upgrade("example", "postgresql://someone:x@127.0.0.1:1/nothing", script_location=EXAMPLE)
+
+
+async def test_a_lock_that_is_not_given_back_is_not_waited_for_forever(
+    fresh_database: FreshDatabase, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "LOCK_SECONDS", 1)
+    url = await fresh_database()
+    other = await asyncpg.connect(url)
+    await other.execute("SELECT pg_advisory_lock($1)", migrate._LOCK_KEY)
+    with pytest.raises(DatabaseUnavailable, match="Another migration"):
+        await migrate.upgrade("example", url, script_location=EXAMPLE)
+    await other.close()
+    await migrate.upgrade("example", url, script_location=EXAMPLE)
+
+
+async def test_a_migration_that_fails_leaves_nothing_behind(fresh_database: FreshDatabase) -> None:
+    url = await fresh_database()
+    connection = await asyncpg.connect(url)
+    await connection.execute("CREATE TABLE tags (other int)")
+    with pytest.raises(Exception, match="already exists"):
+        await migrate.upgrade("example", url, script_location=EXAMPLE)
+    assert await connection.fetchval("SELECT to_regclass('notes')") is None
+    await connection.close()
+
+
+@pytest.mark.parametrize("service", ["../etc", "Registry", "", "no_such_service"])
+async def test_a_service_without_migrations_is_refused(service: str) -> None:
+    with pytest.raises(ValueError, match=r"lower-case|no migrations"):
+        await migrate.upgrade(service, "postgresql://nowhere/nothing")
+
+
+async def test_a_migrated_copy_belongs_to_its_new_role(fresh_database: FreshDatabase) -> None:
+    urls = [await fresh_database("example", script_location=EXAMPLE) for _ in range(2)]
+    assert len(set(urls)) == 2
+    for url in urls:
+        connection = await asyncpg.connect(url)
+        await connection.execute("INSERT INTO notes VALUES ('a', 'b')")
+        await connection.execute("ALTER TABLE notes ADD COLUMN more text")
+        await connection.close()
+
+
+def test_an_error_of_another_kind_violates_no_constraint() -> None:
+    assert violated_constraint(DatabaseUnavailable()) is None
