@@ -39,11 +39,11 @@ __all__ = [
 ]
 
 MAX_BUNDLE_BYTES: Final = 64 * 1024 * 1024
-"""A whole life as Synthea writes it stays below 20 MiB; parsed, this bound takes about ten times its size."""
+"""Far above one person's record, which is a few MiB; parsed, a Bundle takes several times its size in memory."""
 
 MAX_ENTRIES: Final = 20_000
-"""Each entry becomes a record with its own capsule and signature; more than this is many minutes of work, and is
-better imported in parts that can each be repeated."""
+"""Each entry becomes a record with its own capsule and signature; more than this is better imported in parts that
+can each be repeated."""
 
 _LEVELS_ABOVE_RESOURCE: Final = 3  # The Bundle, its entry array, the entry.
 

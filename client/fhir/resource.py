@@ -33,12 +33,13 @@ from client.fhir.errors import (
 Resource = dict[str, Any]
 """A parsed resource: str, int, Decimal, bool, None, list and dict, nothing else."""
 
-MAX_RESOURCE_BYTES: Final = 1024 * 1024
-"""One record. FHIR R4 allows no string beyond 1 MiB (section 2.24.0.1), and a resource that is larger as a whole
-holds a file; that belongs beside the record, where it can be streamed."""
+MAX_RESOURCE_BYTES: Final = 16 * 1024 * 1024
+"""One record. Documents carry scans as base64 in an attachment, a few megabytes at a time; a resource is parsed in
+memory, which a larger file beside it, as a record of its own media type, need not be."""
 
 MAX_DEPTH: Final = 64
-"""Nesting of one resource. Real ones stay below 20; the bound keeps later recursive readers within their stack."""
+"""Nesting of one resource. The elements of R4 need far less; the bound keeps later recursive readers within
+their stack."""
 
 _RESOURCE_TYPE: Final = re.compile(r"[A-Za-z]{1,64}")
 _LONE_SURROGATE_POSSIBLE: Final = re.compile(r"\\u[dD][89a-fA-F]")

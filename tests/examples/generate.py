@@ -1,7 +1,8 @@
 """Writes `shared/schemas/examples.json`: one consistent set of real statements for the OpenAPI documents.
 
 Run with `python -m tests.examples.generate`. The seeds are public test values, so nobody must ever use these parties
-for real. Key-entries and scope-keys never lapse and can be posted from Swagger UI as they are; the others show the form.
+for real. Key-entries and scope-keys never lapse and can be posted from Swagger UI as they are; the others show the
+form.
 Umbral is randomised, so every run writes other capsules and kfrags.
 """
 
@@ -98,9 +99,7 @@ def make() -> dict[str, object]:
 
     body = b'{"resourceType":"AllergyIntolerance","id":"example"}'
     record_id = "0198f000-0000-7000-8000-000000000001"
-    context = RecordContext(
-        patient=patient.did, record=record_id, version=1, scope=scope, epoch=0, author=patient.did
-    )
+    context = RecordContext(patient=patient.did, record=record_id, version=1, scope=scope, epoch=0, author=patient.did)
     key = RecordKey.generate()
     capsule, wrapped = key.wrap(delegating.public_key(), context)
     header = key.encrypt_header({"length": len(body), "media_type": "application/fhir+json"}, context)
