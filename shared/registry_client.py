@@ -92,6 +92,36 @@ class PartyDirectory:
                 raise
             return verify_chain(did, known)
 
+    async def issuer_of_for_less(self, token: str, kind: type[Payload]) -> VerifiedParty:
+        """As `issuer_of`, but falls back to the last chain seen when the registry is away.
+
+        Only for statements that take access away. Where the chain seen does not hold the key that the statement
+        names, nobody can say yet whose key it is, and `RegistryUnavailable` stands.
+        """
+        try:
+            return await self.issuer_of(token, kind)
+        except RegistryUnavailable:
+            did, key = split_key_id(parse(token, typ=kind.typ, max_size=kind.max_size).kid)
+            known = await self._store.load(did)
+            if known is None:
+                raise
+            party = verify_chain(did, known)
+            if key not in party.all_identity_keys:
+                raise
+            return party
+
+    async def resolve_holding(self, did: str, entry: str) -> VerifiedParty:
+        """As `resolve`, asked for anew when the chain in the cache does not hold the key-entry of this id.
+
+        Whether the entry is in the chain then is for the caller to look at. Without the second look a statement that
+        names an entry younger than the cache would be refused for good.
+        """
+        party = await self.resolve(did)
+        if party.entry(entry) is None:
+            self._cache.pop(did, None)
+            party = await self.resolve(did)
+        return party
+
     async def _fetch(self, did: str) -> list[str]:
         try:
             response = await self._http.get(f"{self._url}/v1/parties/{did}")

@@ -433,9 +433,10 @@ def decrypt_reencrypted(
 ) -> bytes:
     """Combine at least `t` verified fragments of one capsule and decrypt.
 
-    Raises `SharesDoNotCombine` for fragments that are none, more than 64, repeated, too few, or of different sets,
-    keys or capsules; and `DecryptionFailed` when they combine and the ciphertext does not authenticate. A caller
-    replaces fragments after the first and has nothing to gain from that after the second.
+    Raises `SharesDoNotCombine` for fragments that are none, more than 64, repeated, too few, of different sets or of
+    another capsule, or made for other keys than these; and `DecryptionFailed` when they combine and the ciphertext
+    does not authenticate, be it changed, of another capsule, or made for another delegating key than the shares were.
+    A caller replaces fragments after the first and has nothing to gain from that after the second.
     """
     wires = [bytes(cfrag) for cfrag in cfrags]
     # The libraries differ in what they call repeated (one compares shares, the other whole fragments), so the
