@@ -229,6 +229,7 @@ class EmbeddedPostgres:
             await asyncio.wait([preparation])
             if self._postmaster is not None:
                 self._postmaster.kill()
+                await self._postmaster.ended_within(IMMEDIATE_STOP_SECONDS)
             self._release()
             raise
 

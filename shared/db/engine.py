@@ -174,7 +174,8 @@ def _on_error(context: ExceptionContext) -> None:
     caller's block, say from writing a file.
     """
     error = context.original_exception
-    if isinstance(error, OSError | TimeoutError):
+    # asyncpg gives InternalClientError when the connection is lost at an unlucky moment of the protocol.
+    if isinstance(error, OSError | TimeoutError | asyncpg.InternalClientError):
         # Nothing is known about what such a connection would answer next.
         context.is_disconnect = True
         context.invalidate_pool_on_disconnect = False

@@ -226,6 +226,34 @@ async def test_killed_postgres_is_unavailable_to_every_pooled_connection(postgre
         await database.dispose()
 
 
+async def test_whatever_moment_postgres_is_killed_the_answer_is_unavailable(postgres_dir: Path) -> None:
+    async with EmbeddedPostgres(postgres_dir) as server:
+        await server.create_role_and_database("notes", "secret")
+        url = server.url_for("notes", "secret")
+        database = Database(url, application_name="test")
+        async with database.transaction() as session:
+            await session.execute(text("CREATE TABLE notes (id text PRIMARY KEY)"))
+        acknowledged: list[str] = []
+
+        async def insert(prefix: str) -> None:
+            for number in range(1_000_000):
+                async with database.transaction() as session:
+                    await session.execute(text("INSERT INTO notes VALUES (:id)"), {"id": f"{prefix}-{number}"})
+                acknowledged.append(f"{prefix}-{number}")
+
+        for attempt in range(4):
+            writers = [asyncio.create_task(insert(f"{attempt}-{writer}")) for writer in range(8)]
+            await asyncio.sleep(0.15)
+            signal_all(server.pid, signal.SIGKILL)
+            results = await asyncio.gather(*writers, return_exceptions=True)
+            assert [result for result in results if not isinstance(result, DatabaseUnavailable)] == []
+            while server.running:  # noqa: ASYNC110  The kernel's doing, of which no event tells.
+                await asyncio.sleep(0.01)
+            await server.start()
+        assert set(acknowledged) <= set(await seen_from_outside(url))
+        await database.dispose()
+
+
 async def test_frozen_postgres_is_given_up_in_time(postgres_dir: Path) -> None:
     async with EmbeddedPostgres(postgres_dir) as server:
         await server.create_role_and_database("notes", "secret")
