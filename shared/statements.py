@@ -411,6 +411,8 @@ def _verify(token: str, kind: type[P], issuer: str, keys: frozenset[bytes]) -> V
     try:
         payload = kind.model_validate_json(jws.unverified_payload)
     except ValidationError as error:
+        if any(item["loc"] == ("aud",) and item["type"] == "literal_error" for item in error.errors()):
+            raise WrongAudience from None
         raise Malformed(f"The statement is not a valid {kind.typ}: {_first_reason(error)}.") from None
     if claims_of(payload) != claims:
         raise Malformed("The statement has members that are null or spelled in another than the canonical way.")

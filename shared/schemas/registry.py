@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-from pydantic import ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from shared import wire
 from shared.schemas.common import Body, Cursor
 from shared.schemas.examples import example
 from shared.statements import KeyEntry, ScopeKey
+from shared.tokens import ASSERTION_TYPE_URN, MAX_TOKEN_CHARS
 
 MAX_SCOPE_KEYS = 200
 
@@ -82,6 +83,38 @@ class ScopeKeyPage(Body):
     next: Cursor | None = None
 
 
+class TokenRequest(BaseModel):
+    """RFC 6749 section 4.4.2 with a client assertion (RFC 7523 section 2.2). Other parameters are ignored."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        json_schema_extra={
+            "examples": [
+                {
+                    "grant_type": "client_credentials",
+                    "client_assertion_type": ASSERTION_TYPE_URN,
+                    "client_assertion": "eyJhbGciOiJFZERTQSIs….eyJhdWQiOiJodHRwOi8v….c2lnbmF0dXJl…",
+                    "resource": "urn:pcehr:registry",
+                }
+            ]
+        },
+    )
+
+    grant_type: str = Field(max_length=100, description="Always `client_credentials`.")
+    client_assertion_type: str = Field(max_length=100, description=f"Always `{ASSERTION_TYPE_URN}`.")
+    client_assertion: str = Field(
+        max_length=MAX_TOKEN_CHARS,
+        description="A JWT signed with the party's current identity key; good for five minutes and one use.",
+    )
+    client_id: str | None = Field(default=None, max_length=100, description="The party's DID, should a client send it.")
+    resource: str | None = Field(
+        default=None,
+        max_length=200,
+        description="The service the token is for: `urn:pcehr:registry` (also where nothing is named),"
+        " `urn:pcehr:records`, or the DID of a proxy.",
+    )
+
+
 class TokenResponse(Body):
     """RFC 6749 section 5.1."""
 
@@ -94,6 +127,18 @@ class Jwks(Body):
     """RFC 7517: the keys that access tokens are signed with."""
 
     keys: list[dict[str, Any]]
+
+
+class AuthorizationServer(Body):
+    """RFC 8414: what an OAuth client needs to know of the token endpoint."""
+
+    issuer: str
+    token_endpoint: str
+    jwks_uri: str
+    grant_types_supported: list[str] = Field(max_length=1)
+    response_types_supported: list[str] = Field(max_length=0, description="None: there is no authorization endpoint.")
+    token_endpoint_auth_methods_supported: list[str] = Field(max_length=1)
+    token_endpoint_auth_signing_alg_values_supported: list[str] = Field(max_length=1)
 
 
 class Discovery(Body):

@@ -60,6 +60,9 @@ def create_app(
     return app
 
 
+_INVALID_REQUEST = "`invalid_request`: The request does not fit the schema of this operation."
+
+
 def _health(ready: Readiness) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
@@ -108,7 +111,10 @@ def _complete_operation(operation: dict[str, Any], limit: int) -> None:
     answers = operation["responses"]
     content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     if "422" in answers and "application/json" in answers["422"].get("content", {}):
-        answers["422"] = {"description": "`invalid_request`: The request does not fit the schema.", "content": content}
+        answers["422"] = {"description": _INVALID_REQUEST, "content": content}
+    elif "422" in answers and ("requestBody" in operation or operation.get("parameters")):
+        # FastAPI says nothing of the schema where a route declares this status for refusals of its own.
+        answers["422"]["description"] = f"{_INVALID_REQUEST}; {answers['422']['description']}"
     if "requestBody" in operation:
         operation["x-max-body-bytes"] = limit
         answers.setdefault(

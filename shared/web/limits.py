@@ -47,18 +47,32 @@ class BodyLimit:
         if declared is not None and (not declared.isdigit() or int(declared) > limit):
             await problem_response(TooLarge(f"The body may have at most {limit} bytes."))(scope, receive, send)
             return
-        received = 0
+        received, exceeded, started = 0, False, False
 
         async def counting_receive() -> Message:
-            nonlocal received
+            nonlocal received, exceeded
             message = await receive()
             if message["type"] == "http.request":
                 received += len(message.get("body", b""))
                 if received > limit:
+                    exceeded = True
                     raise TooLarge(f"The body may have at most {limit} bytes.")
             return message
 
-        await self.app(scope, counting_receive, send)
+        async def watching_send(message: Message) -> None:
+            nonlocal started
+            # FastAPI answers 400 to whatever is raised while it reads a body, so its answer is not the one to send.
+            if started or not exceeded:
+                started = True
+                await send(message)
+
+        try:
+            await self.app(scope, counting_receive, watching_send)
+        except TooLarge:
+            if not exceeded:
+                raise
+        if exceeded and not started:
+            await problem_response(TooLarge(f"The body may have at most {limit} bytes."))(scope, receive, send)
 
 
 class ResponseHeaders:

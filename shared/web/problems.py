@@ -22,7 +22,7 @@ MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("pcehr.web")
 
 
-def problem_response(error: PcehrError, **members: Any) -> JSONResponse:
+def problem_response(error: PcehrError, /, **members: Any) -> JSONResponse:
     """The response for one of the platform's own errors; `members` are extension members of the problem."""
     headers = {}
     if error.retry_after is not None:
