@@ -67,6 +67,11 @@ class PartyDirectory:
         self._cache[did] = party
         return party
 
+    async def resolve_anew(self, did: str) -> VerifiedParty:
+        """As `resolve`, but asks the registry whatever the cache holds."""
+        self._cache.pop(did, None)
+        return await self.resolve(did)
+
     async def issuer_of(self, token: str, kind: type[Payload]) -> VerifiedParty:
         """The party a statement claims to come from, asked for anew when the key it names is not the current one.
 
@@ -75,8 +80,7 @@ class PartyDirectory:
         did, key = split_key_id(parse(token, typ=kind.typ, max_size=kind.max_size).kid)
         party = await self.resolve(did)
         if key != party.current_identity_key:
-            self._cache.pop(did, None)
-            party = await self.resolve(did)
+            party = await self.resolve_anew(did)
         return party
 
     async def resolve_for_less(self, did: str) -> VerifiedParty:
@@ -118,8 +122,7 @@ class PartyDirectory:
         """
         party = await self.resolve(did)
         if party.entry(entry) is None:
-            self._cache.pop(did, None)
-            party = await self.resolve(did)
+            party = await self.resolve_anew(did)
         return party
 
     async def _fetch(self, did: str) -> list[str]:

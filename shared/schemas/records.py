@@ -19,6 +19,8 @@ MAX_BATCH = 100
 MAX_INLINE_BODY = 74_000
 """Bytes of ciphertext that live in the database: 64 KiB of content, its padding of at most 12 %, and tags."""
 MAX_HEADER = 16_384
+MAX_GRANTS_SHOWN = 100
+"""Grants shown beside the request they answer; a patient may answer one request as often as it likes."""
 MAX_BODY_CHARS = (MAX_INLINE_BODY * 4 + 2) // 3
 
 
@@ -91,7 +93,9 @@ class RequestOut(Body):
     state: RequestState
     received_at: wire.Time
     denial: str | None = Field(default=None, description="JWS, `pcehr-denial+jwt`.")
-    grants: list[wire.Hash] = Field(default_factory=list, description="Grants that answer this request.")
+    grants: list[wire.Hash] = Field(
+        default_factory=list, max_length=MAX_GRANTS_SHOWN, description="Grants that answer this request, newest first."
+    )
 
 
 class RequestPage(Body):

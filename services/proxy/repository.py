@@ -1,0 +1,293 @@
+"""Every SQL statement of a proxy.
+
+Erasure, honestly: `erase_share` deletes rows. Postgres keeps their bytes in the table's file until VACUUM reuses the
+space, in the write-ahead log until its segments are recycled, and wherever a replica or a backup has copied them.
+All that is ever written there is encrypted under the storage key, which the database never sees; and a share is
+worth nothing without `t - 1` others and the recipient's key. An operator who must be sure keeps backups of this
+database for no longer than he is ready to answer for a revoked share.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Collection, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Select, delete, func, select, union
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
+
+from services.proxy import models
+from services.proxy.domain import StoredGrant
+from services.proxy.errors import JtiReused
+from shared.crypto.umbral import CFRAG_SIZE
+from shared.db.engine import Database
+from shared.encoding import from_b64url
+from shared.statements import Grant, Verified
+
+
+@dataclass(frozen=True)
+class StoredAnswer:
+    """What was answered: a receipt and, for a re-encryption, cfrags of 359 bytes in order."""
+
+    receipt: str
+    cfrags: tuple[bytes, ...]
+
+
+@dataclass(frozen=True)
+class AuditEntry:
+    """One thing that happened or was refused, before it has a number. `at` is in seconds since the epoch."""
+
+    at: int
+    event: str
+    outcome: str
+    actor: str | None = None
+    patient: str | None = None
+    grant: str | None = None
+    statement: str | None = None
+    cause: str | None = None
+    capsules: int = 0
+
+
+class Work:
+    """One transaction's view of the tables."""
+
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    # Grants and shares
+
+    async def serialise(self, grant_id: str) -> None:
+        """Wait until no other transaction takes or ends this grant's share; held until the transaction ends.
+
+        A row cannot be locked before it exists. Without this lock a share and its revocation that arrive together
+        could each miss the other, and a share would stay for which the receipt says that it was erased.
+        """
+        key = int.from_bytes(from_b64url(grant_id, 32)[:8], "big", signed=True)
+        await self._session.execute(select(func.pg_advisory_xact_lock(key)))
+
+    async def grant(self, grant_id: str) -> StoredGrant | None:
+        """The grant of this id, or None."""
+        return await self._grant(select(models.Grant).where(models.Grant.id == grant_id))
+
+    async def grant_kept_as_it_is(self, grant_id: str) -> StoredGrant | None:
+        """As `grant`, and nobody can revoke it before this transaction ends."""
+        return await self._grant(select(models.Grant).where(models.Grant.id == grant_id).with_for_update(read=True))
+
+    async def grant_to_end(self, grant_id: str) -> StoredGrant | None:
+        """As `grant`, after every transaction that is about to release something under it has ended."""
+        return await self._grant(select(models.Grant).where(models.Grant.id == grant_id).with_for_update())
+
+    async def is_revoked(self, issuer: str, grant_id: str) -> bool:
+        """Whether `issuer` has revoked the grant; only what the grant's own patient says counts."""
+        tombstone = models.Tombstone
+        query = select(tombstone.issuer).where(tombstone.issuer == issuer, tombstone.grant_id == grant_id)
+        return await self._session.scalar(query) is not None
+
+    async def sealed_kfrags(self, patient: str, grant_id: str, entries: Collection[int]) -> dict[int, bytes]:
+        """Kfrags as they rest, by index of the grant's scope entry."""
+        kfrag = models.Kfrag
+        query = select(kfrag.entry, kfrag.sealed).where(
+            kfrag.patient == patient, kfrag.grant_id == grant_id, kfrag.entry.in_(entries)
+        )
+        return {row.entry: row.sealed for row in await self._session.execute(query)}
+
+    async def add_grant(
+        self, grant: Verified[Grant], limits: Sequence[frozenset[str] | None], sealed_kfrags: Sequence[bytes]
+    ) -> None:
+        """Keep a verified grant and this proxy's share of it, one encrypted kfrag for each scope entry."""
+        payload = grant.payload
+        self._session.add(
+            models.Grant(
+                patient=payload.iss,
+                id=grant.id,
+                recipient=payload.aud,
+                token=grant.token,
+                nbf=payload.nbf,
+                exp=payload.exp,
+                threshold=payload.shares.threshold if payload.shares is not None else 0,
+                limits=[None if limit is None else sorted(limit) for limit in limits],
+            )
+        )
+        await self._session.flush()
+        self._session.add_all(
+            models.Kfrag(patient=payload.iss, grant_id=grant.id, entry=entry, sealed=sealed, exp=payload.exp)
+            for entry, sealed in enumerate(sealed_kfrags)
+        )
+        await self._session.flush()
+
+    async def add_tombstone(self, issuer: str, grant_id: str, token: str, receipt: str) -> None:
+        """Keep a revocation; the first one of an issuer for a grant stays."""
+        row = insert(models.Tombstone).values(issuer=issuer, grant_id=grant_id, token=token, receipt=receipt)
+        await self._session.execute(row.on_conflict_do_nothing())
+
+    async def erase_share(self, patient: str, grant_id: str) -> None:
+        """Delete the kfrags of a grant, and the cfrags that still wait to be asked for again."""
+        kfrag, answer = models.Kfrag, models.Answer
+        await self._session.execute(delete(kfrag).where(kfrag.patient == patient, kfrag.grant_id == grant_id))
+        await self._session.execute(delete(answer).where(answer.grant_id == grant_id, answer.cfrags.is_not(None)))
+
+    # Statements and answers
+
+    async def claim(self, statement: Verified[Any]) -> bool:
+        """Take the statement's `jti`: True the first time, False if this very statement was here before.
+
+        Waits for another transaction that is at the same `jti`. Raises `JtiReused` if it stands for other bytes.
+        """
+        payload = statement.payload
+        row = insert(models.Statement).values(issuer=payload.iss, jti=payload.jti, id=statement.id)
+        taken = await self._session.scalar(row.on_conflict_do_nothing().returning(models.Statement.id))
+        if taken is not None:
+            return True
+        await self.is_new(statement)
+        return False
+
+    async def is_new(self, statement: Verified[Any]) -> bool:
+        """Whether the statement has had no effect yet; raises `JtiReused` if its `jti` stands for other bytes."""
+        payload, seen = statement.payload, models.Statement
+        known = await self._session.scalar(select(seen.id).where(seen.issuer == payload.iss, seen.jti == payload.jti))
+        if known is not None and known != statement.id:
+            raise JtiReused
+        return known is None
+
+    async def answer(self, statement_id: str, token_hash: bytes | None = None) -> StoredAnswer | None:
+        """What was answered to a statement; with `token_hash` (32 bytes) only if it was this very string."""
+        query = select(models.Answer.receipt, models.Answer.cfrags).where(models.Answer.statement == statement_id)
+        if token_hash is not None:
+            query = query.where(models.Answer.token_hash == token_hash)
+        row = (await self._session.execute(query)).one_or_none()
+        if row is None:
+            return None
+        joined = row.cfrags or b""
+        cfrags = tuple(joined[start : start + CFRAG_SIZE] for start in range(0, len(joined), CFRAG_SIZE))
+        return StoredAnswer(row.receipt, cfrags)
+
+    async def add_answer(
+        self, statement_id: str, token_hash: bytes, grant_id: str, answer: StoredAnswer, lapses_at: int | None = None
+    ) -> None:
+        """Keep an answer; one with cfrags says when (seconds) the statement lapses."""
+        self._session.add(
+            models.Answer(
+                statement=statement_id,
+                token_hash=token_hash,
+                grant_id=grant_id,
+                receipt=answer.receipt,
+                cfrags=b"".join(answer.cfrags) or None,
+                lapses_at=lapses_at,
+            )
+        )
+        await self._session.flush()
+
+    async def prune(self, *, lapsed_by: int, ended_by: int) -> None:
+        """Delete the answers to re-encryption requests, and the kfrags of grants, that nobody may ask for any more."""
+        await self._session.execute(delete(models.Answer).where(models.Answer.lapses_at <= lapsed_by))
+        await self._session.execute(delete(models.Kfrag).where(models.Kfrag.exp <= ended_by))
+
+    # Audit
+
+    async def append_audit(self, entry: AuditEntry) -> int:
+        """Write one row and return its number, which grows with time."""
+        row = insert(models.Audit).values(
+            at=entry.at,
+            patient=entry.patient,
+            actor=entry.actor,
+            event=entry.event,
+            grant_id=entry.grant,
+            statement=entry.statement,
+            outcome=entry.outcome,
+            cause=entry.cause,
+            capsules=entry.capsules,
+        )
+        seq: int | None = await self._session.scalar(row.returning(models.Audit.seq))
+        if seq is None:
+            raise RuntimeError("Postgres returned no number for an audit row")
+        return seq
+
+    async def audit_of(self, party: str, *, before: int | None, limit: int) -> list[tuple[int, AuditEntry]]:
+        """At most `limit` events that the party caused or that concern it as patient, newest first."""
+        audit = models.Audit
+
+        def newest(column: InstrumentedAttribute[str | None]) -> Select[int]:
+            # One index answers each half, where it could not answer an OR of the two.
+            query = select(audit.seq).where(column == party)
+            if before is not None:
+                query = query.where(audit.seq < before)
+            return query.order_by(audit.seq.desc()).limit(limit)
+
+        numbers = union(
+            select(newest(audit.patient).subquery().c.seq), select(newest(audit.actor).subquery().c.seq)
+        ).subquery()
+        rows = await self._session.scalars(
+            select(audit).where(audit.seq.in_(select(numbers.c.seq))).order_by(audit.seq.desc()).limit(limit)
+        )
+        return [
+            (
+                row.seq,
+                AuditEntry(
+                    at=row.at,
+                    event=row.event,
+                    outcome=row.outcome,
+                    actor=row.actor,
+                    patient=row.patient,
+                    grant=row.grant_id,
+                    statement=row.statement,
+                    cause=row.cause,
+                    capsules=row.capsules,
+                ),
+            )
+            for row in rows
+        ]
+
+    # The proxy's own key-entry
+
+    async def own_entry(self) -> tuple[str, str] | None:
+        """DID and compact form of the key-entry that this database belongs to, or None in a new one."""
+        row = (
+            await self._session.execute(
+                select(models.OwnEntry.did, models.OwnEntry.token).where(models.OwnEntry.seq == 0)
+            )
+        ).one_or_none()
+        return None if row is None else (row.did, row.token)
+
+    async def keep_own_entry(self, did: str, token: str, *, replace: bool) -> None:
+        """Keep this proxy's key-entry; without `replace` the one that is there stays."""
+        row = insert(models.OwnEntry).values(seq=0, did=did, token=token)
+        if replace:
+            row = row.on_conflict_do_update(
+                index_elements=["seq"], set_={"token": token}, where=models.OwnEntry.did == did
+            )
+        else:
+            row = row.on_conflict_do_nothing()
+        await self._session.execute(row)
+
+    async def _grant(self, query: Select[models.Grant]) -> StoredGrant | None:
+        row = await self._session.scalar(query)
+        if row is None:
+            return None
+        return StoredGrant(
+            patient=row.patient,
+            id=row.id,
+            recipient=row.recipient,
+            nbf=row.nbf,
+            exp=row.exp,
+            limits=tuple(None if limit is None else frozenset(limit) for limit in row.limits),
+        )
+
+
+class Repository:
+    """Where transactions begin."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Work]:
+        """One transaction, committed before the block is left; raises `DatabaseUnavailable`."""
+        async with self._database.transaction() as session:
+            yield Work(session)
+
+    async def check(self) -> None:
+        """Raises `DatabaseUnavailable` unless the database answers."""
+        await self._database.check()

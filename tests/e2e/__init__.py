@@ -1,0 +1,1 @@
+"""The whole platform: real processes, real Postgres, real HTTP, the real client."""

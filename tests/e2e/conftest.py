@@ -1,0 +1,36 @@
+"""One platform for the whole package: Postgres, registry, records and three proxies as processes on loopback."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import pytest
+
+from client.embedded.platform import EmbeddedPlatform
+from tests.e2e.actors import ActorMaker
+
+
+@pytest.fixture(scope="session")
+def platform_home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="pcehr-e2e-"))
+    folder.chmod(0o711)
+    try:
+        yield folder / "home"
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+async def platform(platform_home: Path) -> AsyncIterator[EmbeddedPlatform]:
+    async with EmbeddedPlatform(platform_home, base_port=None) as running:
+        yield running
+
+
+@pytest.fixture
+async def make(platform: EmbeddedPlatform, tmp_path: Path) -> AsyncIterator[ActorMaker]:
+    maker = ActorMaker(platform.registry_url, tmp_path)
+    yield maker
+    await maker.close()
