@@ -377,11 +377,18 @@ def verify_fresh(token: str, kind: type[P], party: KnowsKeys, *, now: int) -> Ve
     `StatementFromTheFuture`.
     """
     statement = _verify(token, kind, party.did, frozenset({party.current_identity_key}))
-    payload = statement.payload
-    if payload.iat > now + SKEW_SECONDS:
-        raise StatementFromTheFuture
-    if payload.lapses_at is not None and payload.lapses_at + SKEW_SECONDS <= now:
-        raise StatementExpired
+    _check_time(statement.payload, now)
+    return statement
+
+
+def verify_delayed(token: str, kind: type[P], party: KnowsKeys, *, now: int) -> Verified[P]:
+    """As `verify_fresh`, but any identity key of the party's chain will do.
+
+    Only for statements that take access away and may have waited for their reader while the party changed its keys:
+    were the old key refused, the access would stay. Whoever stole an old key can end access with it, not gain any.
+    """
+    statement = _verify(token, kind, party.did, party.all_identity_keys)
+    _check_time(statement.payload, now)
     return statement
 
 
@@ -419,6 +426,13 @@ def _verify(token: str, kind: type[P], issuer: str, keys: frozenset[bytes]) -> V
     if payload.iss != issuer:
         raise WrongSigner
     return Verified(payload=payload, token=token, id=jws.id, signed_with=key)
+
+
+def _check_time(payload: Payload, now: int) -> None:
+    if payload.iat > now + SKEW_SECONDS:
+        raise StatementFromTheFuture
+    if payload.lapses_at is not None and payload.lapses_at + SKEW_SECONDS <= now:
+        raise StatementExpired
 
 
 def _first_reason(error: ValidationError) -> str:

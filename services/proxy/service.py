@@ -28,7 +28,7 @@ from shared.errors import PcehrError, Unavailable
 from shared.identity import receiving_key, verifying_key
 from shared.jose import parse
 from shared.registry_client import PartyDirectory
-from shared.statements import Grant, ReencryptionRequest, Revocation, Verified, verify_fresh
+from shared.statements import Grant, ReencryptionRequest, Revocation, Verified, verify_delayed, verify_fresh
 from shared.wire import ReceiptAct, Role
 
 DONE = "done"
@@ -167,7 +167,7 @@ class ProxyService:
             if answer is not None:
                 return answer.receipt
             party = await self._directory.issuer_of_for_less(token, Revocation)
-            revocation = verify_fresh(token, Revocation, party, now=self._clock())
+            revocation = verify_delayed(token, Revocation, party, now=self._clock())
             payload = revocation.payload
             attempt.actor, attempt.grant, attempt.statement = payload.iss, payload.grant, revocation.id
             async with self._repository.transaction() as work:

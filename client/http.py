@@ -1,0 +1,159 @@
+"""One request over HTTP: bounded answers, problems as errors, and repeating what may be repeated.
+
+Every operation of the platform may be repeated as it is, because the same statement has one effect. Repeated is only
+what had no answer, and what was answered with 503 and says by that that nothing was changed.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import httpx
+import stamina
+
+from client.errors import AnswerTooLarge, ServiceRefused, ServiceUnreachable, UnexpectedAnswer
+
+MAX_JSON = 64 * 1024 * 1024
+"""Bytes; a page of a hundred records with their bodies stays below a fifth of it."""
+
+_MAX_PROBLEM = 64 * 1024
+_MAX_DETAIL = 600
+_ATTEMPTS = 4
+_MAX_WAIT = 5.0
+_TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+_FINAL_503 = frozenset({"not_enough_proxies"})
+"""Refusals with 503 that are an answer and not an outage."""
+
+T = TypeVar("T")
+Body = Callable[[], AsyncIterator[bytes]]
+"""Makes the body of a request anew for each attempt."""
+
+
+@dataclass(frozen=True)
+class Request:
+    """One HTTP request. `body` streams; `json` and `form` are sent whole."""
+
+    method: str
+    url: str
+    params: Mapping[str, str | int] | None = None
+    json: Any = None
+    form: Mapping[str, str] | None = None
+    body: Body | None = None
+    length: int | None = None
+    token: str | None = None
+
+
+class Http:
+    """One httpx client, opened and closed with the platform."""
+
+    def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        self._client = httpx.AsyncClient(
+            timeout=_TIMEOUT,
+            transport=transport,
+            follow_redirects=False,
+            # An HTTP proxy that the environment names has no business with services on this machine.
+            mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
+            limits=httpx.Limits(max_connections=20, max_keepalive_connections=10),
+            headers={"accept": "application/json"},
+        )
+
+    async def close(self) -> None:
+        await self._client.aclose()
+
+    async def send(self, request: Request, *, limit: int = MAX_JSON) -> bytes:
+        """The body of a successful answer, of at most `limit` bytes.
+
+        Raises `ServiceRefused`, `ServiceUnreachable` or `AnswerTooLarge`.
+        """
+        answer = bytearray()
+        async for piece in self.stream(request, limit=limit):
+            answer += piece
+        return bytes(answer)
+
+    async def stream(self, request: Request, *, limit: int) -> AsyncIterator[bytes]:
+        """The body of a successful answer in pieces; raises as `send` does, also in the middle."""
+        received = 0
+        try:
+            async with self._client.stream(
+                request.method,
+                request.url,
+                params=dict(request.params) if request.params else None,
+                json=request.json,
+                data=dict(request.form) if request.form else None,
+                content=request.body() if request.body else None,
+                headers=_headers(request),
+            ) as response:
+                if not response.is_success:
+                    raise await _refusal(response)
+                async for piece in response.aiter_bytes():
+                    received += len(piece)
+                    if received > limit:
+                        raise AnswerTooLarge
+                    yield piece
+        except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError):
+            raise ServiceUnreachable(f"{_host(request.url)} could not be reached.") from None
+
+
+async def repeatedly(operation: Callable[[], Awaitable[T]], *, attempts: int = _ATTEMPTS) -> T:
+    """The result of `operation`, tried again with growing pauses while nobody answers or the answer is an outage."""
+    async for attempt in stamina.retry_context(
+        on=_may_be_repeated, attempts=attempts, timeout=60.0, wait_initial=0.2, wait_max=_MAX_WAIT, wait_jitter=0.2
+    ):
+        with attempt:
+            return await operation()
+    raise ServiceUnreachable
+
+
+def parse_json(data: bytes) -> Any:
+    """Parse an answer; raises `UnexpectedAnswer`."""
+    try:
+        return json.loads(data)
+    except (ValueError, RecursionError):
+        raise UnexpectedAnswer from None
+
+
+def _may_be_repeated(error: Exception) -> bool:
+    if isinstance(error, ServiceRefused):
+        return error.status == 503 and error.code not in _FINAL_503
+    return isinstance(error, ServiceUnreachable)
+
+
+def _headers(request: Request) -> dict[str, str]:
+    headers = {}
+    if request.token is not None:
+        headers["authorization"] = f"Bearer {request.token}"
+    if request.body is not None:
+        headers["content-type"] = "application/octet-stream"
+        headers["content-length"] = str(request.length)
+    return headers
+
+
+async def _refusal(response: httpx.Response) -> ServiceRefused:
+    data = bytearray()
+    async for piece in response.aiter_bytes():
+        data += piece
+        if len(data) > _MAX_PROBLEM:
+            break
+    status = response.status_code
+    try:
+        problem = json.loads(bytes(data[:_MAX_PROBLEM]))
+        code, detail = str(problem["code"]), str(problem["detail"])
+    except (ValueError, KeyError, TypeError, RecursionError):
+        return ServiceRefused("http_error", status, f"{_host(str(response.url))} answered with status {status}.")
+    return ServiceRefused(_plain(code, 64), status, _plain(detail, _MAX_DETAIL))
+
+
+def _plain(text: str, size: int) -> str:
+    """What a service says, fit for a terminal: no control characters, no more than `size` characters."""
+    return "".join(character for character in text[:size] if character.isprintable())
+
+
+def _host(url: str) -> str:
+    try:
+        parts = httpx.URL(url)
+    except httpx.InvalidURL:
+        return "The address"
+    return f"{parts.scheme}://{parts.netloc.decode('ascii', 'replace')}"

@@ -1,0 +1,136 @@
+"""Reading records from the records service: authors resolved, everything verified, large bodies by way of files."""
+
+from __future__ import annotations
+
+import asyncio
+import tempfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from pydantic import ValidationError
+
+from client.errors import BodyTooLarge, ClientError, UnexpectedAnswer, VerificationFailed
+from client.records import open_record, open_record_to_file
+from client.reports import OpenedRecord, Problem, RecordSummary
+from client.session import Session
+from client.verification import VerifiedRecord, check_record
+from shared.crypto.record import RecordKey
+from shared.errors import PcehrError
+from shared.identity import VerifiedParty
+from shared.jose import parse
+from shared.schemas.records import RecordOut
+from shared.statements import Manifest
+
+MAX_IN_MEMORY = 256 * 1024 * 1024
+"""Bytes of ciphertext up to which a body is held in memory; larger ones need a folder to go to."""
+
+Author = VerifiedParty | VerificationFailed
+
+
+async def check_all(
+    session: Session, unverified: Sequence[RecordOut], patient: VerifiedParty
+) -> list[VerifiedRecord | Problem]:
+    """Each record verified, or the reason why it is not, in order. Raises what concerns all of them: outages."""
+    authors = await _authors_of(session, unverified)
+    return await asyncio.to_thread(_check_all, unverified, patient, authors)
+
+
+async def open_whole(
+    session: Session, record: VerifiedRecord, key: RecordKey, *, scope: str, large_to: Path | None = None
+) -> OpenedRecord:
+    """Header and body of a record, and a note of its version against going back.
+
+    A body that does not come with the record is fetched to a file first. With `large_to` it is decrypted to a file
+    in that folder, named by the record's id; without, it is held in memory, up to `MAX_IN_MEMORY`.
+    """
+    if record.body is not None:
+        opened = await asyncio.to_thread(open_record, record, key, scope=scope)
+    else:
+        opened = await _open_blob(session, record, key, scope, large_to)
+    return opened
+
+
+def unverified_summary(unverified: RecordOut, problem: Problem) -> RecordSummary:
+    """What the service claims of a record that does not verify, so that its owner can see which one it is.
+
+    Raises `UnexpectedAnswer` where there is not even a claim.
+    """
+    try:
+        jws = parse(unverified.manifest, typ=Manifest.typ, max_size=Manifest.max_size)
+        claimed = Manifest.model_validate_json(jws.unverified_payload)
+    except (PcehrError, ValidationError):
+        raise UnexpectedAnswer("The records service shows something that is not a record.") from None
+    return summary_of(claimed, jws.id, scope=None, problem=problem)
+
+
+def summary_of(manifest: Manifest, manifest_id: str, *, scope: str | None, problem: Problem | None) -> RecordSummary:
+    """A summary without a header; `dataclasses.replace` puts one in."""
+    return RecordSummary(
+        record_id=manifest.record,
+        version=manifest.version,
+        scope=scope,
+        scope_id=manifest.scope,
+        epoch=manifest.epoch,
+        author=manifest.iss,
+        written_at=manifest.iat,
+        size=manifest.size,
+        manifest_id=manifest_id,
+        header=None,
+        problem=problem,
+    )
+
+
+def problem_of(
+    error: PcehrError, *, record_id: str | None = None, grant_id: str | None = None, proxy: str | None = None
+) -> Problem:
+    """An error as a value, for a list of what was left out."""
+    return Problem(code=error.code, detail=error.detail, record_id=record_id, grant_id=grant_id, proxy=proxy)
+
+
+async def _authors_of(session: Session, unverified: Sequence[RecordOut]) -> dict[str, Author]:
+    """The author of each record by the manifest's text, or why it could not be found."""
+    authors: dict[str, Author] = {}
+    for record in unverified:
+        try:
+            authors[record.manifest] = await session.issuer_of(record.manifest, Manifest)
+        except VerificationFailed as failed:
+            authors[record.manifest] = failed
+    return authors
+
+
+def _check_all(
+    unverified: Sequence[RecordOut], patient: VerifiedParty, authors: Mapping[str, Author]
+) -> list[VerifiedRecord | Problem]:
+    checked: list[VerifiedRecord | Problem] = []
+    for record in unverified:
+        author = authors[record.manifest]
+        try:
+            if isinstance(author, VerificationFailed):
+                raise author
+            checked.append(check_record(record, patient=patient, author=author))
+        except ClientError as error:
+            checked.append(problem_of(error))
+    return checked
+
+
+async def _open_blob(
+    session: Session, record: VerifiedRecord, key: RecordKey, scope: str, large_to: Path | None
+) -> OpenedRecord:
+    payload = record.manifest.payload
+    if large_to is None and payload.size > MAX_IN_MEMORY:
+        raise BodyTooLarge
+    with tempfile.TemporaryDirectory(prefix="pcehr-") as folder:
+        ciphertext = Path(folder) / "ciphertext"
+        await session.platform.get_blob(await session.credentials(), payload.body, ciphertext, size=payload.size)
+        if large_to is not None:
+            destination = large_to / payload.record
+            return await asyncio.to_thread(
+                open_record_to_file, record, key, scope=scope, ciphertext=ciphertext, destination=destination
+            )
+        # Plaintext stays out of temporary files: a small enough body is decrypted in memory.
+        data = await asyncio.to_thread(ciphertext.read_bytes)
+        return await asyncio.to_thread(_open_in_memory, record, data, key, scope)
+
+
+def _open_in_memory(record: VerifiedRecord, ciphertext: bytes, key: RecordKey, scope: str) -> OpenedRecord:
+    return open_record(record.with_body(ciphertext), key, scope=scope)

@@ -1,0 +1,258 @@
+"""Ending a grant (docs/spec.md section 9).
+
+    1  publish the next epoch's key of every scope in the grant, unless the newest epoch is out of its reach already
+    2  post the revocation, with those epochs as the least that records carry from now on
+    3  continue the other grants to read those scopes in the new epochs
+    4  wait for the proxies' receipts, and send the revocation directly to those that stay silent
+    5  say from the receipts that verify how well it is settled, and how much had been disclosed before
+
+Each step finds out what an earlier run has done already, so that after a crash the whole is simply done again. A grant
+ends together with the grants that only continue it in newer epochs, since a person gave one consent, not several.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+
+from client.errors import ServiceRefused, ServiceUnreachable, UnknownGrant, VerificationFailed
+from client.given import family_of, report_given
+from client.granting import Plan, PlannedEntry, file_grant, make_grant, proxies_for_grants
+from client.reports import GrantReport, GrantRevocation, ProxyReport, RevocationReport
+from client.scope_keys import OwnScopes
+from client.session import Session
+from client.verification import check_receipt
+from shared.errors import PcehrError
+from shared.statements import EpochFloor, Revocation
+from shared.wire import Action
+
+_POLL_SECONDS = 0.3
+_PATIENCE = 0.25
+"""The part of the waiting time after which silent proxies are told directly."""
+
+
+class Revoking:
+    """One run of a revocation. `given` are all grants of the patient, verified."""
+
+    def __init__(self, session: Session, scopes: OwnScopes, given: Sequence[GrantReport]) -> None:
+        self._session = session
+        self._scopes = scopes
+        self._given = list(given)
+        self._receipts: set[tuple[str, str]] = set()
+        """(grant, proxy) of receipts that came directly and verified; the records service may not have them yet."""
+        self._problems: dict[tuple[str, str], str] = {}
+
+    async def run(self, grant_id: str, *, assumed_liars: int, wait_seconds: float) -> RevocationReport:
+        """Steps 1 to 5. Raises `UnknownGrant`, or what the services refuse; the revocation counts once it is posted."""
+        family = family_of(self._find(grant_id), self._given)
+        floors = await self._advance(family)
+        family = [await self._post(member, floors) for member in family]
+        continued = await self._continue_others(family)
+        family = await self._wait(family, assumed_liars=assumed_liars, seconds=wait_seconds)
+        return self._report(grant_id, family, floors, continued, assumed_liars)
+
+    async def status(self, grant_id: str, *, assumed_liars: int) -> RevocationReport:
+        """Step 5 alone; raises `UnknownGrant` also for a grant that has not been revoked."""
+        family = [member for member in family_of(self._find(grant_id), self._given) if member.revocation is not None]
+        if not family:
+            raise UnknownGrant("This grant has not been revoked.")
+        epochs = await self._scopes.epochs()
+        floors = {scope_id: epochs[scope_id] for scope_id in _scope_ids(family) if scope_id in epochs}
+        return self._report(grant_id, family, floors, [], assumed_liars)
+
+    def _find(self, grant_id: str) -> GrantReport:
+        for grant in self._given:
+            if grant.id == grant_id:
+                return grant
+        raise UnknownGrant
+
+    async def _advance(self, family: Sequence[GrantReport]) -> dict[str, int]:
+        """The least epoch from now on of each scope in the grants, by scope id, published.
+
+        A scope whose name is not known here has no next key that this client could make, and is left out: ending
+        the grant must not wait for it.
+        """
+        epochs = await self._scopes.epochs(fresh=True)
+        names = self._scopes.names
+        next_epochs: dict[str, int] = {}
+        for member in family:
+            if member.revocation is None:
+                for entry in member.entries:
+                    if entry.scope_id in names and epochs.get(entry.scope_id, 0) <= entry.epoch:
+                        next_epochs[names[entry.scope_id]] = epochs.get(entry.scope_id, 0) + 1
+        await self._scopes.publish(next_epochs)
+        epochs = await self._scopes.epochs()
+        return {scope_id: epochs[scope_id] for scope_id in _scope_ids(family) if scope_id in names}
+
+    async def _post(self, member: GrantReport, floors: dict[str, int]) -> GrantReport:
+        """Post the revocation of one grant, unless one is there already."""
+        if member.revocation is not None:
+            return member
+        revocation = await self._session.sign(
+            Revocation,
+            member.recipient.did,
+            grant=member.id,
+            epochs=tuple(
+                EpochFloor(scope=scope_id, epoch=floors[scope_id])
+                for scope_id in _scope_ids([member])
+                if scope_id in floors
+            ),
+        )
+        await self._session.platform.revoke(await self._session.credentials(), revocation.token)
+        return replace(member, revocation=revocation)
+
+    async def _continue_others(self, family: Sequence[GrantReport]) -> list[str]:
+        """Give the recipients of other grants to read the same scopes what is written in the new epochs as well."""
+        ended = {member.id for member in family}
+        touched = set(_scope_ids(family)) & set(self._scopes.names)
+        epochs = await self._scopes.epochs()
+        others = [
+            grant for grant in self._given if grant.id not in ended and grant.live and Action.READ in grant.actions
+        ]
+        made: list[str] = []
+        for grant in sorted(others, key=lambda other: other.statement.payload.iat):
+            missing = [
+                PlannedEntry(name=self._scopes.names[scope_id], epoch=epochs[scope_id])
+                for scope_id in _scope_ids([grant])
+                if scope_id in touched and _in_full(grant, scope_id)
+                if not any(_covers(other, grant, scope_id, epochs[scope_id]) for other in others)
+            ]
+            if missing:
+                continued = await self._continue(grant, missing)
+                others.append(continued)
+                made.append(continued.id)
+        return made
+
+    async def _continue(self, grant: GrantReport, entries: Sequence[PlannedEntry]) -> GrantReport:
+        session = self._session
+        plan = Plan(
+            recipient=await session.party(grant.recipient.did, fresh=True),
+            actions=grant.actions,
+            purpose=grant.purpose,
+            expires=grant.expires,
+            entries=tuple(entries),
+            threshold=grant.threshold,
+            proxies=await proxies_for_grants(session),
+        )
+        statement, shares = await make_grant(session, plan)
+        await file_grant(session, statement, shares)
+        shown = await session.platform.grant(await session.credentials(), statement.id)
+        return await report_given(session, shown, self._scopes.names)
+
+    async def _wait(self, family: list[GrantReport], *, assumed_liars: int, seconds: float) -> list[GrantReport]:
+        """Look for receipts until all are sealed or the time is over; halfway ask the silent proxies directly."""
+        started = time.monotonic()
+        told = False
+        while True:
+            family = [await self._look_again(member) for member in family]
+            if all(self._settled(member, assumed_liars).state == "sealed" for member in family):
+                return family
+            waited = time.monotonic() - started
+            if not told and waited >= seconds * _PATIENCE:
+                told = True
+                await asyncio.gather(*(self._tell(member, proxy) for member in family for proxy in member.proxies))
+                continue
+            if waited >= seconds:
+                return family
+            await asyncio.sleep(min(_POLL_SECONDS, max(0.0, seconds - waited)))
+
+    async def _look_again(self, member: GrantReport) -> GrantReport:
+        """The grant with the receipts that have come in. The revocation has been posted: an outage changes nothing."""
+        try:
+            shown = await self._session.platform.grant(await self._session.credentials(), member.id)
+            seen = await report_given(self._session, shown, self._scopes.names)
+        except (ServiceRefused, ServiceUnreachable, VerificationFailed):
+            return member
+        if seen.revocation is None or member.revocation is None or seen.revocation.id != member.revocation.id:
+            # The receipts shown answer another statement than the one this run goes by.
+            return replace(seen, revocation=seen.revocation or member.revocation)
+        return seen
+
+    async def _tell(self, member: GrantReport, proxy: ProxyReport) -> None:
+        """Send the revocation to one proxy; what goes wrong is kept to be shown."""
+        place = (member.id, proxy.did)
+        if proxy.erased or place in self._receipts or member.revocation is None:
+            return
+        try:
+            party = await self._session.party(proxy.did)
+            endpoint = party.current.payload.endpoint or ""
+            answer = await self._session.platform.revoke_at(endpoint, member.revocation.token)
+            check_receipt(
+                answer.receipt,
+                party,
+                act="erased",
+                statement=member.revocation.id,
+                grant=member.id,
+                audience=self._session.did,
+            )
+        except PcehrError as error:
+            self._problems[place] = error.code
+        else:
+            self._receipts.add(place)
+
+    def _settled(self, member: GrantReport, assumed_liars: int) -> GrantRevocation:
+        """Docs/spec.md section 9: `sealed` from n - t + 1 + k verified receipts on."""
+        proxies = [self._proxy(member, proxy) for proxy in member.proxies]
+        receipts = sum(proxy.erased for proxy in proxies)
+        shares = len(proxies)
+        needed = shares - member.threshold + 1 + assumed_liars if shares else 0
+        return GrantRevocation(
+            grant_id=member.id,
+            state="sealed" if receipts >= needed else "pending",
+            receipts=receipts,
+            needed=needed,
+            shares=shares,
+            threshold=member.threshold,
+            already_disclosed=member.disclosed,
+            proxies=proxies,
+        )
+
+    def _proxy(self, member: GrantReport, proxy: ProxyReport) -> ProxyReport:
+        place = (member.id, proxy.did)
+        if place in self._receipts:
+            return replace(proxy, erased=True, problem=None)
+        return replace(proxy, problem=self._problems.get(place, proxy.problem))
+
+    def _report(
+        self,
+        grant_id: str,
+        family: Sequence[GrantReport],
+        floors: dict[str, int],
+        continued: list[str],
+        assumed_liars: int,
+    ) -> RevocationReport:
+        settled = [self._settled(member, assumed_liars) for member in family]
+        furthest = max(settled, key=lambda member: member.needed - member.receipts)
+        return RevocationReport(
+            grant_id=grant_id,
+            state=furthest.state,
+            receipts=furthest.receipts,
+            needed=furthest.needed,
+            shares=furthest.shares,
+            already_disclosed=sum(member.already_disclosed for member in settled),
+            new_epochs={self._scopes.names.get(scope_id, scope_id): epoch for scope_id, epoch in floors.items()},
+            continued_grants=continued,
+            grants=settled,
+            proxies=furthest.proxies,
+        )
+
+
+def _scope_ids(grants: Sequence[GrantReport]) -> list[str]:
+    return list(dict.fromkeys(entry.scope_id for grant in grants for entry in grant.entries))
+
+
+def _in_full(grant: GrantReport, scope_id: str) -> bool:
+    """Whether the grant covers the scope as a whole and not only some records of it."""
+    return any(entry.scope_id == scope_id and entry.limited_to is None for entry in grant.entries)
+
+
+def _covers(other: GrantReport, grant: GrantReport, scope_id: str, epoch: int) -> bool:
+    """Whether `other` already gives the recipient of `grant` all that `grant` would give in this scope and epoch."""
+    same = other.recipient.did == grant.recipient.did and other.purpose is grant.purpose
+    enough = set(grant.actions) <= set(other.actions) and other.expires >= grant.expires
+    reached = any(
+        entry.scope_id == scope_id and entry.epoch == epoch and entry.limited_to is None for entry in other.entries
+    )
+    return same and enough and reached

@@ -1,0 +1,1 @@
+"""The records service: it keeps ciphertext and consent for patients, and holds no key at all."""

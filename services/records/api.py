@@ -1,0 +1,390 @@
+"""Routes of the records service: parse, call one use case, return."""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi.responses import StreamingResponse
+
+from services.records import errors
+from services.records.blobs import BlobStoreUnavailable
+from services.records.service import RecordsService
+from shared import wire
+from shared.crypto.errors import BadSignature, MalformedKeyMaterial
+from shared.errors import (
+    DatabaseUnavailable,
+    Forbidden,
+    Malformed,
+    NotFound,
+    Refused,
+    RegistryUnavailable,
+    Unauthenticated,
+)
+from shared.identity import BrokenChain, ChainRolledBack
+from shared.registry_client import UnknownParty
+from shared.schemas.common import MAX_PAGE, Accepted, Cursor
+from shared.schemas.examples import example
+from shared.schemas.records import (
+    AuditPage,
+    BlobStored,
+    DenialIn,
+    DisclosureIn,
+    DisclosureOut,
+    GrantIn,
+    GrantOut,
+    GrantPage,
+    RecordPage,
+    RecordsAccepted,
+    RecordsIn,
+    RequestIn,
+    RequestPage,
+    RevocationIn,
+)
+from shared.statements import StatementExpired, StatementFromTheFuture, WrongAudience, WrongSigner
+from shared.web.access import Authorized
+from shared.web.problems import responses
+
+DESCRIPTION = """\
+Keeps ciphertext and consent. It holds no key: what it stores is sealed to keys of the patient's, and what it passes on
+opens only with the recipient's. Whatever has consequences is a statement that its issuer has signed.
+
+Every operation needs an access token (`pcehr token --service records`); paste it under *Authorize*. The statements in
+the examples show the form; statements of your own come from your client, which is where your keys are.
+"""
+
+TAGS = [
+    {"name": "records", "description": "Write and read sealed records; large bodies go by their SHA-256."},
+    {"name": "consent", "description": "Ask for disclosure, answer, and take an answer back."},
+    {"name": "disclosure", "description": "Have records re-encrypted for the holder of a grant."},
+    {"name": "audit", "description": "What happened to your data and your consent."},
+]
+
+MAX_BATCH_BYTES = 13 * 2**20
+MAX_GRANT_BYTES = 2**20
+
+_READING = (Unauthenticated, RegistryUnavailable, DatabaseUnavailable)
+_STATEMENT = (
+    *_READING,
+    Malformed,
+    MalformedKeyMaterial,
+    BrokenChain,
+    ChainRolledBack,
+    UnknownParty,
+    Forbidden,
+    WrongSigner,
+    BadSignature,
+    StatementExpired,
+    StatementFromTheFuture,
+    errors.JtiReused,
+)
+
+
+def body_limits(max_blob_bytes: int) -> dict[str, int]:
+    """Bytes that a body may have, by operation; the others have the bound that all services share."""
+    return {
+        "POST /v1/records": MAX_BATCH_BYTES,
+        "POST /v1/grants": MAX_GRANT_BYTES,
+        "PUT /v1/blobs/": max_blob_bytes,
+    }
+
+
+class RequestBox(StrEnum):
+    INBOX = "inbox"
+    SENT = "sent"
+
+
+class GrantBox(StrEnum):
+    GIVEN = "given"
+    HELD = "held"
+
+
+def _service(request: Request) -> RecordsService:
+    service: RecordsService = request.app.state.service
+    return service
+
+
+Service = Annotated[RecordsService, Depends(_service)]
+After = Annotated[Cursor | None, Query(description="`next` of the page before; leave it out for the first page.")]
+Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The most entries on the page; there may be fewer.")]
+GrantId = Annotated[wire.Hash, Path(description="The grant's id.", examples=[example("grant_id")])]
+BodyHash = Annotated[wire.Hash, Path(description="SHA-256 of the body, in base64url without padding.")]
+
+router = APIRouter()
+
+
+@router.post(
+    "/v1/records",
+    tags=["records"],
+    summary="Write records",
+    status_code=201,
+    response_model=RecordsAccepted,
+    responses=responses(
+        *_STATEMENT,
+        Refused,
+        errors.RecordSwapped,
+        errors.BlobMissing,
+        errors.NotGranted,
+        errors.VersionConflict,
+        errors.StaleEpoch,
+    ),
+)
+async def write_records(body: RecordsIn, caller: Authorized, service: Service) -> RecordsAccepted:
+    """Store versions of records of one patient, all or none. Their author is the caller: the patient, or whoever
+    holds a grant to `append` or `amend`, which the manifest then names. On `version_conflict` fetch the record and
+    sign a version that follows its newest one; on `stale_epoch` seal to the scope's newest key."""
+    return RecordsAccepted(items=await service.writing.write(caller, body.records))
+
+
+@router.get(
+    "/v1/me/records",
+    tags=["records"],
+    summary="My records",
+    response_model=RecordPage,
+    responses=responses(*_READING, Forbidden, Malformed),
+)
+async def own_records(
+    *,
+    caller: Authorized,
+    service: Service,
+    content: Annotated[bool, Query(description="Whether to add bodies that live in the database.")] = False,
+    cursor: After = None,
+    limit: Limit = 50,
+) -> RecordPage:
+    """The newest version of each of the calling patient's records, oldest record first."""
+    return await service.reading.own_records(caller, content=content, cursor=cursor, limit=limit)
+
+
+@router.get(
+    "/v1/records",
+    tags=["records"],
+    summary="Records that a grant covers",
+    response_model=RecordPage,
+    responses=responses(*_READING, NotFound, Malformed),
+)
+async def granted_records(
+    *,
+    caller: Authorized,
+    service: Service,
+    grant: Annotated[wire.Hash, Query(description="The id of a grant that you hold.", examples=[example("grant_id")])],
+    cursor: After = None,
+    limit: Limit = 50,
+) -> RecordPage:
+    """Manifests and headers, without bodies: of each record that the grant covers, the newest version that it
+    covers. Under a grant to read, ask for the capsules you want with `POST /v1/disclosures`."""
+    return await service.reading.granted_records(caller, grant, cursor=cursor, limit=limit)
+
+
+@router.get(
+    "/v1/records/{record}",
+    tags=["records"],
+    summary="One record",
+    response_model=RecordPage,
+    responses=responses(*_READING, NotFound, Malformed),
+)
+async def record(
+    *,
+    record: Annotated[wire.RecordId, Path(description="The record's id.")],
+    caller: Authorized,
+    service: Service,
+    cursor: After = None,
+    limit: Limit = 50,
+) -> RecordPage:
+    """The versions of a record that you may see, oldest first, with those bodies that live in the database."""
+    return await service.reading.record(caller, record, cursor=cursor, limit=limit)
+
+
+@router.put(
+    "/v1/blobs/{sha256}",
+    tags=["records"],
+    summary="Upload a large body",
+    status_code=201,
+    response_model=BlobStored,
+    responses=responses(*_READING, Malformed, errors.BlobMismatch, BlobStoreUnavailable),
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "description": "The ciphertext.",
+            "content": {
+                "application/octet-stream": {
+                    "schema": {"type": "string", "format": "binary"},
+                    "example": "the ciphertext, as bytes",
+                }
+            },
+        }
+    },
+)
+async def put_blob(sha256: BodyHash, request: Request, caller: Authorized, service: Service) -> BlobStored:
+    """Store a ciphertext that is too large for `POST /v1/records`, before the record that names it. The answer comes
+    when the bytes would survive a power cut."""
+    return await service.bodies.put(caller, sha256, request.stream())
+
+
+@router.get(
+    "/v1/blobs/{sha256}",
+    tags=["records"],
+    summary="Fetch a body",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "The ciphertext.",
+            "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        },
+        **responses(*_READING, Malformed, NotFound, BlobStoreUnavailable),
+    },
+)
+async def get_blob(sha256: BodyHash, caller: Authorized, service: Service) -> StreamingResponse:
+    """The ciphertext of a record that you may see, or one that you have uploaded. Check its hash."""
+    body = await service.bodies.get(caller, sha256)
+    headers = {"content-length": str(body.size), "etag": f'"{sha256}"'}
+    return StreamingResponse(body.chunks, media_type="application/octet-stream", headers=headers)
+
+
+@router.post(
+    "/v1/disclosure-requests",
+    tags=["consent"],
+    summary="Ask for disclosure",
+    status_code=201,
+    response_model=Accepted,
+    responses=responses(*_STATEMENT, Refused, errors.StaleKeyEntry),
+)
+async def request_disclosure(body: RequestIn, caller: Authorized, service: Service) -> Accepted:
+    """File a request with a patient. What you ask for and why is sealed to the patient; nobody else can read it."""
+    return await service.consents.request(caller, body.statement)
+
+
+@router.get(
+    "/v1/disclosure-requests",
+    tags=["consent"],
+    summary="Disclosure requests",
+    response_model=RequestPage,
+    responses=responses(*_READING, Malformed),
+)
+async def disclosure_requests(
+    *,
+    caller: Authorized,
+    service: Service,
+    box: Annotated[RequestBox, Query(description="Addressed to you (`inbox`), or sent by you.")],
+    cursor: After = None,
+    limit: Limit = 50,
+) -> RequestPage:
+    """Requests and what became of them, newest first."""
+    return await service.reading.requests(caller, inbox=box is RequestBox.INBOX, cursor=cursor, limit=limit)
+
+
+@router.post(
+    "/v1/denials",
+    tags=["consent"],
+    summary="Deny a request",
+    status_code=201,
+    response_model=Accepted,
+    responses=responses(*_STATEMENT, NotFound, WrongAudience, errors.AlreadyAnswered),
+)
+async def deny(body: DenialIn, caller: Authorized, service: Service) -> Accepted:
+    """Refuse a request that was addressed to you."""
+    return await service.consents.deny(caller, body.statement)
+
+
+@router.post(
+    "/v1/grants",
+    tags=["consent"],
+    summary="Give a grant",
+    status_code=201,
+    response_model=Accepted,
+    responses=responses(
+        *_STATEMENT,
+        NotFound,
+        Refused,
+        errors.StaleKeyEntry,
+        errors.AlreadyAnswered,
+        errors.WiderThanRequested,
+        errors.SharesMismatch,
+        errors.GrantAlreadyRevoked,
+    ),
+)
+async def give_grant(body: GrantIn, caller: Authorized, service: Service) -> Accepted:
+    """Consent to a recipient. A grant to read comes with one sealed share for each proxy it names; they are passed on
+    at once, and the grant is active when enough proxies have sent a receipt."""
+    return await service.consents.grant(caller, body.grant, body.shares)
+
+
+@router.get(
+    "/v1/grants",
+    tags=["consent"],
+    summary="Grants",
+    response_model=GrantPage,
+    responses=responses(*_READING, Malformed),
+)
+async def grants(
+    *,
+    caller: Authorized,
+    service: Service,
+    box: Annotated[GrantBox, Query(description="Given by you, or held by you.")],
+    cursor: After = None,
+    limit: Limit = 50,
+) -> GrantPage:
+    """Grants and what became of them, newest first, with the proxies' receipts. Verify the receipts."""
+    return await service.reading.grants(caller, given=box is GrantBox.GIVEN, cursor=cursor, limit=limit)
+
+
+@router.get(
+    "/v1/grants/{grant}",
+    tags=["consent"],
+    summary="One grant",
+    response_model=GrantOut,
+    responses=responses(*_READING, NotFound, Malformed),
+)
+async def one_grant(grant: GrantId, caller: Authorized, service: Service) -> GrantOut:
+    """A grant that you have given or that you hold."""
+    return await service.reading.grant(caller, grant)
+
+
+@router.post(
+    "/v1/revocations",
+    tags=["consent"],
+    summary="Revoke a grant",
+    status_code=201,
+    response_model=Accepted,
+    responses=responses(*_STATEMENT, NotFound, WrongAudience),
+)
+async def revoke(body: RevocationIn, caller: Authorized, service: Service) -> Accepted:
+    """End a grant of yours at once, also one that has not arrived here yet. From now on records carry at least the
+    epochs named. The proxies are told until each has sent a receipt."""
+    return await service.consents.revoke(caller, body.statement)
+
+
+@router.post(
+    "/v1/disclosures",
+    tags=["disclosure"],
+    summary="Have records re-encrypted",
+    response_model=DisclosureOut,
+    responses=responses(
+        *_STATEMENT,
+        WrongAudience,
+        NotFound,
+        errors.UnknownGrant,
+        errors.NotGranted,
+        errors.GrantNotYetValid,
+        errors.GrantExpired,
+        errors.GrantRevoked,
+        errors.CapsuleNotGranted,
+        errors.NotEnoughProxies,
+    ),
+)
+async def disclose(body: DisclosureIn, caller: Authorized, service: Service) -> DisclosureOut:
+    """The records whose capsules your request names, in its order, each with cfrags of at least as many proxies as
+    the grant's threshold. Verify every cfrag and every receipt; ask again with `exclude` where one does not verify."""
+    return await service.disclosures.disclose(caller, body.request, body.exclude)
+
+
+@router.get(
+    "/v1/me/audit",
+    tags=["audit"],
+    summary="My audit log",
+    response_model=AuditPage,
+    responses=responses(*_READING, Forbidden, Malformed),
+)
+async def audit(caller: Authorized, service: Service, cursor: After = None, limit: Limit = 50) -> AuditPage:
+    """What was done and what was refused, newest first. `outcome` is `done` or the code of the refusal."""
+    return await service.reading.audit(caller, cursor=cursor, limit=limit)

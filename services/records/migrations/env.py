@@ -1,0 +1,6 @@
+"""Alembic's entry for the records service."""
+
+from services.records.models import Base
+from shared.db.alembic_env import run
+
+run(Base.metadata)

@@ -1,0 +1,179 @@
+"""Delivers sealed shares and revocations to the proxies: at least once, until a receipt that verifies has come.
+
+Messages are rows written in the transaction of the grant or the revocation, so none is lost with the process. Any
+number of replicas may run a worker: each takes due rows under a lease, delivers without a transaction open, and then
+writes down what came of it. Whoever crashes in between has delivered once more than was written down; a proxy gives
+the same answer to the same statement, so that this has no second effect.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import secrets
+import time
+import traceback
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from services.records.domain import pause
+from services.records.proxies import Proxies, ProxyFailure
+from services.records.repository import Store
+from services.records.repository.deliveries import DueDelivery
+from services.records.repository.journal import AuditEntry
+from shared.clock import Clock
+from shared.errors import DatabaseUnavailable, PcehrError
+
+log = logging.getLogger("pcehr.records.outbox")
+
+BATCH = 16
+"""Deliveries under way at once; one unreachable proxy holds up a few of them for its time-out, and no longer."""
+
+Milliseconds = Callable[[], int]
+
+
+def system_milliseconds() -> int:
+    """Milliseconds since the Unix epoch."""
+    return time.time_ns() // 1_000_000
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often to look, how long to pause after failures, and how long a lease lasts; all in seconds.
+
+    A lease must outlast a delivery's time-out, or two workers would deliver the same message as a rule.
+    """
+
+    poll: float
+    first_backoff: float
+    max_backoff: float
+    lease: float
+
+
+class Outbox:
+    """The worker. `clock` dates audit rows; `milliseconds` is what leases and pauses are measured by."""
+
+    def __init__(
+        self,
+        store: Store,
+        proxies: Proxies,
+        pace: Pace,
+        *,
+        clock: Clock,
+        milliseconds: Milliseconds = system_milliseconds,
+    ) -> None:
+        self._store = store
+        self._proxies = proxies
+        self._pace = pace
+        self._clock = clock
+        self._milliseconds = milliseconds
+        self._kicked = asyncio.Event()
+
+    def kick(self) -> None:
+        """Say that something has just been put into the outbox."""
+        self._kicked.set()
+
+    async def run(self) -> None:
+        """Deliver until cancelled."""
+        while True:
+            try:
+                while await self.run_once():
+                    pass
+            except DatabaseUnavailable:
+                log.warning("the database is away; deliveries wait")
+            except Exception as error:
+                # The worker must outlive whatever it runs into.
+                _log_unexpected(error)
+            try:
+                async with asyncio.timeout(self._pace.poll):
+                    await self._kicked.wait()
+            except TimeoutError:
+                continue
+            finally:
+                self._kicked.clear()
+
+    async def run_once(self) -> int:
+        """Make the deliveries that are due, at most `BATCH`; returns how many were tried."""
+        async with self._store.transaction() as repository:
+            due = await repository.deliveries.claim(
+                lease=secrets.token_hex(8),
+                now_ms=self._milliseconds(),
+                lease_ms=int(self._pace.lease * 1000),
+                limit=BATCH,
+            )
+        # Each to its end, whatever becomes of the others.
+        ends = await asyncio.gather(*(self._make(delivery) for delivery in due), return_exceptions=True)
+        for end in ends:
+            if isinstance(end, BaseException):
+                raise end
+        return len(due)
+
+    async def _make(self, delivery: DueDelivery) -> None:
+        try:
+            receipt = await self._deliver(delivery)
+        except ProxyFailure as failure:
+            await self._failed(delivery, failure)
+        except DatabaseUnavailable:
+            raise
+        except Exception as error:
+            # One message that cannot be delivered must not keep the others waiting.
+            _log_unexpected(error)
+            await self._failed(delivery, ProxyFailure(PcehrError.code))
+        else:
+            await self._done(delivery, receipt)
+
+    async def _deliver(self, delivery: DueDelivery) -> str:
+        if delivery.sealed is not None:
+            return await self._proxies.store(
+                delivery.proxy,
+                grant=delivery.statement,
+                grant_id=delivery.grant,
+                patient=delivery.patient,
+                sealed=delivery.sealed,
+            )
+        return await self._proxies.erase(
+            delivery.proxy,
+            revocation=delivery.statement,
+            revocation_id=delivery.statement_id,
+            grant_id=delivery.grant,
+            patient=delivery.patient,
+        )
+
+    async def _done(self, delivery: DueDelivery, receipt: str) -> None:
+        async with self._store.transaction() as repository:
+            if await repository.deliveries.done(delivery, receipt):
+                event = "stored" if delivery.kind == "shares" else "erased"
+                await repository.journal.audit([self._entry(delivery, event)])
+
+    async def _failed(self, delivery: DueDelivery, failure: ProxyFailure) -> None:
+        if failure.for_good and delivery.kind == "shares":
+            async with self._store.transaction() as repository:
+                if await repository.deliveries.refused(delivery, failure.code):
+                    await repository.journal.audit([self._entry(delivery, "stored", outcome=failure.code)])
+            return
+        wait = pause(
+            delivery.attempts,
+            first=self._pace.first_backoff,
+            cap=self._pace.max_backoff,
+            chance=random.random(),  # noqa: S311  # Spreads load; nothing depends on its being unforeseeable.
+        )
+        async with self._store.transaction() as repository:
+            await repository.deliveries.failed(delivery, failure.code, self._milliseconds() + int(wait * 1000))
+
+    def _entry(self, delivery: DueDelivery, event: str, *, outcome: str = "done") -> AuditEntry:
+        return AuditEntry(
+            patient=delivery.patient,
+            at=self._clock(),
+            event=event,
+            actor=delivery.proxy,
+            grant=delivery.grant,
+            statement=delivery.statement_id,
+            outcome=outcome,
+        )
+
+
+def _log_unexpected(error: Exception) -> None:
+    """The kind and the place; the text of an unexpected exception may hold anything."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("unexpected %s at %s:%s while delivering", type(error).__name__, place.name, place.lineno)

@@ -1,0 +1,45 @@
+"""Every SQL statement of the records service, by what it is about; one `Repository` is one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.records.repository.deliveries import Deliveries
+from services.records.repository.grants import Grants
+from services.records.repository.journal import Journal
+from services.records.repository.reading import Reading
+from services.records.repository.requests import Requests
+from services.records.repository.writing import Writing
+from shared.db.engine import Database
+
+
+class Repository:
+    """What can be read and written in one transaction.
+
+    Locks are taken in one order wherever several are needed: statements, the id of a grant, requests, grants, floors,
+    heads of records, outbox; rows of one table by key.
+    """
+
+    def __init__(self, session: AsyncSession) -> None:
+        self.journal = Journal(session)
+        self.writing = Writing(session)
+        self.reading = Reading(session)
+        self.requests = Requests(session)
+        self.grants = Grants(session)
+        self.deliveries = Deliveries(session)
+
+
+class Store:
+    """Opens transactions on the service's database."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Repository]:
+        """One transaction, committed before the block is left; raises `DatabaseUnavailable`."""
+        async with self._database.transaction() as session:
+            yield Repository(session)

@@ -1,0 +1,175 @@
+"""The outbox: what proxies must still get, who is delivering it, and what came of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Literal, TypeAlias
+
+from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.records.models import Delivery, GrantProxyRow, GrantRow, RevocationRow
+
+Kind: TypeAlias = Literal["shares", "revocation"]
+
+
+@dataclass(frozen=True)
+class DueDelivery:
+    """One message to deliver now, by the worker whose lease it names.
+
+    `statement` is the grant or the revocation in compact form, `statement_id` its id; `sealed` is the share, of a
+    grant only. `attempts` counts this one too.
+    """
+
+    id: int
+    lease: str
+    kind: Kind
+    grant: str
+    patient: str
+    proxy: str
+    statement: str
+    statement_id: str
+    sealed: str | None
+    attempts: int
+
+
+class Deliveries:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def add_shares(self, grant: str, sealed: Mapping[str, str]) -> None:
+        """Put each proxy's share into the outbox, due at once."""
+        if not sealed:
+            return
+        await self._session.execute(
+            insert(Delivery).values(
+                [
+                    {
+                        "grant_id": grant,
+                        "proxy": proxy,
+                        "kind": "shares",
+                        "sealed": sealed[proxy],
+                        "attempts": 0,
+                        "due_at": 0,
+                    }
+                    for proxy in sorted(sealed)
+                ]
+            )
+        )
+
+    async def add_revocation(self, grant: str, proxies: Iterable[str]) -> None:
+        """Put the revocation into the outbox for each proxy, due at once; shares not yet delivered are dropped.
+
+        A delivery of an earlier revocation of the grant that is under way loses its lease, so that its end does not
+        pass for the delivery of this one.
+        """
+        await self._session.execute(delete(Delivery).where(Delivery.grant_id == grant, Delivery.kind == "shares"))
+        rows = [
+            {"grant_id": grant, "proxy": proxy, "kind": "revocation", "attempts": 0, "due_at": 0}
+            for proxy in sorted(proxies)
+        ]
+        if rows:
+            await self._session.execute(
+                insert(Delivery)
+                .values(rows)
+                .on_conflict_do_update(
+                    index_elements=["grant_id", "proxy", "kind"],
+                    set_={"attempts": 0, "due_at": 0, "lease": None, "leased_until": None},
+                )
+            )
+
+    async def claim(self, *, lease: str, now_ms: int, lease_ms: int, limit: int) -> list[DueDelivery]:
+        """Take up to `limit` due deliveries that nobody else is about to make; the lease ends after `lease_ms`."""
+        free = (
+            select(Delivery.id)
+            .where(Delivery.due_at <= now_ms, or_(Delivery.leased_until.is_(None), Delivery.leased_until <= now_ms))
+            .order_by(Delivery.due_at, Delivery.id)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        ids = (await self._session.scalars(free)).all()
+        if not ids:
+            return []
+        await self._session.execute(
+            update(Delivery)
+            .where(Delivery.id.in_(ids))
+            .values(lease=lease, leased_until=now_ms + lease_ms, attempts=Delivery.attempts + 1)
+        )
+        rows = await self._session.execute(
+            select(
+                Delivery.id,
+                Delivery.kind,
+                Delivery.grant_id,
+                Delivery.proxy,
+                Delivery.sealed,
+                Delivery.attempts,
+                GrantRow.patient,
+                GrantRow.statement.label("grant_statement"),
+                RevocationRow.id.label("revocation_id"),
+                RevocationRow.statement.label("revocation_statement"),
+            )
+            .join(GrantRow, GrantRow.id == Delivery.grant_id)
+            .outerjoin(
+                RevocationRow, and_(RevocationRow.issuer == GrantRow.patient, RevocationRow.grant_id == GrantRow.id)
+            )
+            .where(Delivery.id.in_(ids))
+            .order_by(Delivery.id)
+        )
+        return [
+            DueDelivery(
+                id=row.id,
+                lease=lease,
+                kind=row.kind,
+                grant=row.grant_id,
+                patient=row.patient,
+                proxy=row.proxy,
+                statement=row.grant_statement if row.kind == "shares" else row.revocation_statement,
+                statement_id=row.grant_id if row.kind == "shares" else row.revocation_id,
+                sealed=row.sealed,
+                attempts=row.attempts,
+            )
+            for row in rows
+        ]
+
+    async def done(self, delivery: DueDelivery, receipt: str) -> bool:
+        """Keep the receipt and drop the message; False, without effect, if the lease has passed to somebody else."""
+        if not await self._drop(delivery):
+            return False
+        stored = {"stored": receipt} if delivery.kind == "shares" else {"erased": receipt}
+        await self._update_proxy(delivery, problem=None, **stored)
+        return True
+
+    async def refused(self, delivery: DueDelivery, problem: str) -> bool:
+        """Drop the message, which the proxy will never take, and say why; False if the lease has passed on."""
+        if not await self._drop(delivery):
+            return False
+        await self._update_proxy(delivery, problem=problem)
+        return True
+
+    async def failed(self, delivery: DueDelivery, problem: str, due_at: int) -> bool:
+        """Try again at `due_at` (milliseconds since the epoch), and say why; False if the lease has passed on."""
+        kept = await self._session.scalars(
+            update(Delivery)
+            .where(Delivery.id == delivery.id, Delivery.lease == delivery.lease)
+            .values(due_at=due_at, lease=None, leased_until=None)
+            .returning(Delivery.id)
+        )
+        if kept.first() is None:
+            return False
+        await self._update_proxy(delivery, problem=problem)
+        return True
+
+    async def _drop(self, delivery: DueDelivery) -> bool:
+        dropped = await self._session.scalars(
+            delete(Delivery).where(Delivery.id == delivery.id, Delivery.lease == delivery.lease).returning(Delivery.id)
+        )
+        return dropped.first() is not None
+
+    async def _update_proxy(self, delivery: DueDelivery, **values: str | None) -> None:
+        await self._session.execute(
+            update(GrantProxyRow)
+            .where(GrantProxyRow.grant_id == delivery.grant, GrantProxyRow.proxy == delivery.proxy)
+            .values(**values)
+        )

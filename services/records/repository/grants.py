@@ -1,0 +1,241 @@
+"""Grants, their proxies, and revocations."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import Select, and_, func, or_, select, text, tuple_
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.records.domain import ScopeEntry, Terms
+from services.records.models import (
+    Disclosed,
+    GrantCapsule,
+    GrantProxyRow,
+    GrantRow,
+    GrantScopeRow,
+    RevocationRow,
+)
+from shared.statements import Grant, Revocation, Verified, WantedCapsule
+from shared.wire import Action
+
+
+@dataclass(frozen=True)
+class StoredProxy:
+    """How far one proxy is with a grant."""
+
+    did: str
+    stored: str | None
+    erased: str | None
+    problem: str | None
+
+
+@dataclass(frozen=True)
+class StoredGrant:
+    """A grant as it is listed; `disclosed` counts record versions."""
+
+    number: int
+    id: str
+    statement: str
+    expires_at: int
+    threshold: int
+    received_at: int
+    revocation: str | None
+    disclosed: int
+    proxies: tuple[StoredProxy, ...]
+
+
+class Grants:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def lock_id(self, grant: str) -> None:
+        """Let only one transaction at a time add or revoke the grant of this id, whether or not it is known yet."""
+        await self._session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:id, 0))"), {"id": grant})
+
+    async def add(self, grant: Verified[Grant], now: int) -> None:
+        payload = grant.payload
+        await self._session.execute(
+            insert(GrantRow).values(
+                id=grant.id,
+                patient=payload.iss,
+                recipient=payload.aud,
+                request=payload.request,
+                actions=[action.value for action in payload.actions],
+                not_before=payload.nbf,
+                expires_at=payload.exp,
+                threshold=payload.shares.threshold if payload.shares is not None else 0,
+                statement=grant.token,
+                received_at=now,
+            )
+        )
+        entries = list(enumerate(payload.scopes))
+        await self._session.execute(
+            insert(GrantScopeRow).values(
+                [
+                    {
+                        "grant_id": grant.id,
+                        "entry": index,
+                        "scope": entry.scope,
+                        "epoch": entry.epoch,
+                        "limited": entry.capsules is not None,
+                    }
+                    for index, entry in entries
+                ]
+            )
+        )
+        capsules = [
+            {"grant_id": grant.id, "entry": index, "capsule_hash": capsule}
+            for index, entry in entries
+            for capsule in dict.fromkeys(entry.capsules or ())
+        ]
+        if capsules:
+            await self._session.execute(insert(GrantCapsule).values(capsules))
+        if payload.shares is not None:
+            await self._session.execute(
+                insert(GrantProxyRow).values(
+                    [
+                        {"grant_id": grant.id, "proxy": proxy.did, "position": position}
+                        for position, proxy in enumerate(payload.shares.proxies)
+                    ]
+                )
+            )
+
+    async def terms(self, ids: Collection[str], *, lock: bool = False) -> dict[str, Terms]:
+        """What those of the grants that are known say. With `lock`, none can be revoked until this transaction ends."""
+        query = select(GrantRow).where(GrantRow.id.in_(list(ids))).order_by(GrantRow.id)
+        rows = (await self._session.scalars(query.with_for_update(read=True) if lock else query)).all()
+        # What follows are statements of their own, so that they see what was committed while the lock was waited for.
+        keys = [(row.patient, row.id) for row in rows]
+        revoked = set(
+            await self._session.scalars(
+                select(RevocationRow.grant_id).where(tuple_(RevocationRow.issuer, RevocationRow.grant_id).in_(keys))
+            )
+        )
+        stored = await self._session.execute(
+            select(GrantProxyRow.grant_id, func.count().label("proxies"))
+            .where(GrantProxyRow.grant_id.in_([row.id for row in rows]), GrantProxyRow.stored.is_not(None))
+            .group_by(GrantProxyRow.grant_id)
+        )
+        counts = {row.grant_id: row.proxies for row in stored}
+        scopes: dict[str, list[ScopeEntry]] = {row.id: [] for row in rows}
+        for entry in await self._session.scalars(
+            select(GrantScopeRow)
+            .where(GrantScopeRow.grant_id.in_(list(scopes)))
+            .order_by(GrantScopeRow.grant_id, GrantScopeRow.entry)
+        ):
+            scopes[entry.grant_id].append(ScopeEntry(entry.entry, entry.scope, entry.epoch, entry.limited))
+        return {
+            row.id: Terms(
+                id=row.id,
+                patient=row.patient,
+                recipient=row.recipient,
+                actions=frozenset(Action(action) for action in row.actions),
+                not_before=row.not_before,
+                expires_at=row.expires_at,
+                threshold=row.threshold,
+                stored=counts.get(row.id, 0),
+                revoked=row.id in revoked,
+                scopes=tuple(scopes[row.id]),
+            )
+            for row in rows
+        }
+
+    async def lock_to_revoke(self, grant: str) -> tuple[str, str] | None:
+        """Patient and recipient of a grant, kept from every disclosure until this transaction ends; None if unknown."""
+        row = (
+            await self._session.execute(
+                select(GrantRow.patient, GrantRow.recipient).where(GrantRow.id == grant).with_for_update(key_share=True)
+            )
+        ).first()
+        return None if row is None else (row.patient, row.recipient)
+
+    async def listed_capsules(self, grant: str, wanted: Iterable[WantedCapsule]) -> set[tuple[int, str]]:
+        """Which of these (entry, capsule) a grant's limited entries list."""
+        pairs = [(one.entry, one.capsule) for one in wanted]
+        rows = await self._session.execute(
+            select(GrantCapsule.entry, GrantCapsule.capsule_hash).where(
+                GrantCapsule.grant_id == grant,
+                tuple_(GrantCapsule.entry, GrantCapsule.capsule_hash).in_(pairs),
+            )
+        )
+        return {(row.entry, row.capsule_hash) for row in rows}
+
+    async def is_revoked(self, patient: str, grant: str) -> bool:
+        """Whether there is a tombstone by this patient."""
+        return await self._session.get(RevocationRow, (patient, grant)) is not None
+
+    async def revoke(self, revocation: Verified[Revocation], now: int) -> None:
+        """Write the tombstone. A later revocation of the same grant takes the place of the one before."""
+        command = insert(RevocationRow).values(
+            issuer=revocation.payload.iss,
+            grant_id=revocation.payload.grant,
+            id=revocation.id,
+            statement=revocation.token,
+            received_at=now,
+        )
+        await self._session.execute(
+            command.on_conflict_do_update(
+                index_elements=["issuer", "grant_id"],
+                set_={"id": command.excluded.id, "statement": command.excluded.statement},
+            )
+        )
+
+    async def proxies(self, grant: str) -> list[StoredProxy]:
+        """The proxies of a grant, in its order."""
+        return list((await self._proxies([grant])).get(grant, ()))
+
+    async def one(self, grant: str, party: str) -> StoredGrant | None:
+        """The grant, if it was given or is held by this party."""
+        query = _listed().where(GrantRow.id == grant, or_(GrantRow.patient == party, GrantRow.recipient == party))
+        found = await self._with_proxies(query)
+        return found[0] if found else None
+
+    async def listed(self, party: str, *, given: bool, before: int | None, limit: int) -> list[StoredGrant]:
+        """Grants given, or held, by a party; newest first."""
+        query = (
+            _listed()
+            .where((GrantRow.patient if given else GrantRow.recipient) == party)
+            .order_by(GrantRow.number.desc())
+            .limit(limit)
+        )
+        if before is not None:
+            query = query.where(GrantRow.number < before)
+        return await self._with_proxies(query)
+
+    async def _with_proxies(self, query: Select[GrantRow, str | None, int]) -> list[StoredGrant]:
+        rows = (await self._session.execute(query)).all()
+        proxies = await self._proxies([row.id for row, _, _ in rows])
+        return [
+            StoredGrant(
+                number=row.number,
+                id=row.id,
+                statement=row.statement,
+                expires_at=row.expires_at,
+                threshold=row.threshold,
+                received_at=row.received_at,
+                revocation=revocation,
+                disclosed=disclosed,
+                proxies=tuple(proxies.get(row.id, ())),
+            )
+            for row, revocation, disclosed in rows
+        ]
+
+    async def _proxies(self, grants: Sequence[str]) -> dict[str, list[StoredProxy]]:
+        found: dict[str, list[StoredProxy]] = {}
+        for row in await self._session.scalars(
+            select(GrantProxyRow)
+            .where(GrantProxyRow.grant_id.in_(grants))
+            .order_by(GrantProxyRow.grant_id, GrantProxyRow.position)
+        ):
+            found.setdefault(row.grant_id, []).append(StoredProxy(row.proxy, row.stored, row.erased, row.problem))
+        return found
+
+
+def _listed() -> Select[GrantRow, str | None, int]:
+    disclosed = select(func.count()).select_from(Disclosed).where(Disclosed.grant_id == GrantRow.id).scalar_subquery()
+    return select(GrantRow, RevocationRow.statement, disclosed).outerjoin(
+        RevocationRow, and_(RevocationRow.issuer == GrantRow.patient, RevocationRow.grant_id == GrantRow.id)
+    )

@@ -1,0 +1,146 @@
+"""Writing records: heads, versions, floors and bodies."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from sqlalchemy import func, select, tuple_, update
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from services.records.domain import Head, Parts
+from services.records.models import Blob, GrantCapsule, Record, RecordVersion, ScopeFloor
+from shared.statements import Manifest, Verified
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """A version that has passed every check."""
+
+    manifest: Verified[Manifest]
+    parts: Parts
+
+
+class Writing:
+    def __init__(self, session: AsyncSession) -> None:
+        self._session = session
+
+    async def lock_floors(self, patient: str, scopes: Collection[str]) -> dict[str, int]:
+        """The floor of each scope, which nobody can raise before this transaction ends."""
+        rows = [{"patient": patient, "scope": scope, "epoch": 0} for scope in sorted(scopes)]
+        await self._session.execute(insert(ScopeFloor).values(rows).on_conflict_do_nothing())
+        found = await self._session.execute(
+            select(ScopeFloor.scope, ScopeFloor.epoch)
+            .where(ScopeFloor.patient == patient, ScopeFloor.scope.in_(list(scopes)))
+            .order_by(ScopeFloor.scope)
+            .with_for_update(read=True)
+        )
+        return {row.scope: row.epoch for row in found}
+
+    async def raise_floors(self, patient: str, floors: Mapping[str, int]) -> None:
+        """Raise floors to at least these epochs; a floor never falls."""
+        if not floors:
+            return
+        command = insert(ScopeFloor).values(
+            [{"patient": patient, "scope": scope, "epoch": floors[scope]} for scope in sorted(floors)]
+        )
+        await self._session.execute(
+            command.on_conflict_do_update(
+                index_elements=["patient", "scope"],
+                set_={"epoch": func.greatest(ScopeFloor.epoch, command.excluded.epoch)},
+            )
+        )
+
+    async def lock_heads(self, records: Collection[str]) -> dict[str, Head]:
+        """The heads of those of the records that exist, which nobody else can move before this transaction ends."""
+        rows = await self._session.execute(
+            select(Record.id, Record.patient, Record.version, Record.head)
+            .where(Record.id.in_(list(records)))
+            .order_by(Record.id)
+            .with_for_update(key_share=True)
+        )
+        return {row.id: Head(row.patient, row.version, row.head) for row in rows}
+
+    async def scopes_of(self, patient: str, versions: Collection[tuple[str, int]]) -> dict[tuple[str, int], str]:
+        """The scope of each version that exists, by record and version."""
+        rows = await self._session.execute(
+            select(RecordVersion.record, RecordVersion.version, RecordVersion.scope).where(
+                RecordVersion.patient == patient,
+                tuple_(RecordVersion.record, RecordVersion.version).in_(list(versions)),
+            )
+        )
+        return {(row.record, row.version): row.scope for row in rows}
+
+    async def listed_records(
+        self, patient: str, grants: Collection[str], records: Collection[str]
+    ) -> set[tuple[str, int, str]]:
+        """Which limited entries of the grants list a capsule of which record: (grant, entry, record)."""
+        rows = await self._session.execute(
+            select(GrantCapsule.grant_id, GrantCapsule.entry, RecordVersion.record)
+            .join(RecordVersion, RecordVersion.capsule_hash == GrantCapsule.capsule_hash)
+            .where(
+                GrantCapsule.grant_id.in_(list(grants)),
+                RecordVersion.patient == patient,
+                RecordVersion.record.in_(list(records)),
+            )
+            .distinct()
+        )
+        return {(row.grant_id, row.entry, row.record) for row in rows}
+
+    async def create_heads(self, patient: str, heads: Mapping[str, Head]) -> bool:
+        """Make the heads of new records; False if an id is taken, also by a transaction that ends meanwhile."""
+        if not heads:
+            return True
+        rows = [
+            {"id": record, "patient": patient, "version": heads[record].version, "head": heads[record].manifest_id}
+            for record in sorted(heads)
+        ]
+        made = await self._session.scalars(insert(Record).values(rows).on_conflict_do_nothing().returning(Record.id))
+        return len(made.all()) == len(heads)
+
+    async def move_heads(self, heads: Mapping[str, Head]) -> None:
+        """Move heads that this transaction has locked."""
+        for record, head in heads.items():
+            await self._session.execute(
+                update(Record).where(Record.id == record).values(version=head.version, head=head.manifest_id)
+            )
+
+    async def add_versions(self, versions: Sequence[NewVersion], now: int) -> None:
+        rows = []
+        for version in versions:
+            manifest = version.manifest.payload
+            rows.append(
+                {
+                    "patient": manifest.aud,
+                    "record": manifest.record,
+                    "version": manifest.version,
+                    "manifest_id": version.manifest.id,
+                    "manifest": version.manifest.token,
+                    "author": manifest.iss,
+                    "grant_id": manifest.grant,
+                    "scope": manifest.scope,
+                    "epoch": manifest.epoch,
+                    "capsule_hash": manifest.capsule,
+                    "capsule": version.parts.capsule,
+                    "wrapped_key": version.parts.wrapped_key,
+                    "header": version.parts.header,
+                    "body_hash": manifest.body,
+                    "size": manifest.size,
+                    "body": version.parts.body,
+                    "received_at": now,
+                }
+            )
+        await self._session.execute(insert(RecordVersion).values(rows))
+
+    async def blob_sizes(self, owner: str, hashes: Collection[str]) -> dict[str, int]:
+        """Sizes in bytes of those of the bodies that `owner` has put into the blob store."""
+        rows = await self._session.execute(
+            select(Blob.sha256, Blob.size).where(Blob.owner == owner, Blob.sha256.in_(list(hashes)))
+        )
+        return {row.sha256: row.size for row in rows}
+
+    async def add_blob(self, owner: str, sha256: str, size: int, now: int) -> None:
+        """Note that `owner` has put a body into the blob store, where it is by now."""
+        row = {"owner": owner, "sha256": sha256, "size": size, "stored_at": now}
+        await self._session.execute(insert(Blob).values(row).on_conflict_do_nothing())

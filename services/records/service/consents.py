@@ -1,0 +1,169 @@
+"""Consent: asking for it, refusing it, giving it and taking it back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from services.records.domain import check_answer, check_request, check_shares
+from services.records.errors import AlreadyAnswered, GrantAlreadyRevoked, StaleKeyEntry
+from services.records.repository import Repository
+from services.records.repository.journal import AuditEntry
+from services.records.service.statements import Statements, accepted
+from shared.errors import NotFound, Refused
+from shared.identity import VerifiedParty
+from shared.schemas.common import Accepted
+from shared.schemas.records import SealedShare
+from shared.statements import (
+    Denial,
+    DisclosureRequest,
+    Grant,
+    Revocation,
+    Verified,
+    WrongAudience,
+    expect_audience,
+)
+from shared.tokens import Caller
+from shared.wire import Role
+
+
+class Consents:
+    """`kick` wakes the outbox; it is called after a commit that put something there."""
+
+    def __init__(self, statements: Statements, kick: Callable[[], None]) -> None:
+        self._statements = statements
+        self._kick = kick
+
+    async def request(self, caller: Caller, token: str) -> Accepted:
+        """File a disclosure request; raises `StaleKeyEntry` or `Refused` besides what any statement may raise."""
+        request, recipient = await self._statements.verified(caller, token, DisclosureRequest, role=Role.RECIPIENT)
+        if (earlier := await self._statements.earlier_answer(request)) is not None:
+            return earlier
+        payload = request.payload
+        entry = self._entry("disclosure_requested", request, patient=payload.aud)
+        async with self._statements.noting_refusals(entry):
+            check_request(payload)
+            _check_own_entry(recipient, payload.recipient_entry)
+            await self._statements.check_counterpart(payload.aud, Role.PATIENT, payload.patient_entry)
+            async with self._statements.store.transaction() as repository:
+                received, new = await repository.journal.accept([request], entry.at)
+                if new:
+                    await repository.requests.add(request, entry.at)
+                    await repository.journal.audit([entry])
+        return accepted(request, received[request.id])
+
+    async def deny(self, caller: Caller, token: str) -> Accepted:
+        """Refuse a request addressed to the caller; raises `NotFound`, `AlreadyAnswered` or `WrongAudience`."""
+        denial, _ = await self._statements.verified(caller, token, Denial, role=Role.PATIENT)
+        entry = self._entry("denied", denial, patient=denial.payload.iss)
+        async with self._statements.noting_refusals(entry), self._statements.store.transaction() as repository:
+            received, new = await repository.journal.accept([denial], entry.at)
+            if new:
+                await _deny(repository, denial)
+                await repository.journal.audit([entry])
+        return accepted(denial, received[denial.id])
+
+    async def grant(self, caller: Caller, token: str, shares: Sequence[SealedShare]) -> Accepted:
+        """Accept a grant and pass its shares on to the proxies.
+
+        Raises `NotFound`, `AlreadyAnswered`, `WiderThanRequested`, `StaleKeyEntry`, `SharesMismatch`, `Refused` or
+        `GrantAlreadyRevoked` besides what any statement may raise.
+        """
+        grant, patient = await self._statements.verified(caller, token, Grant, role=Role.PATIENT)
+        if (earlier := await self._statements.earlier_answer(grant)) is not None:
+            return earlier
+        payload = grant.payload
+        entry = self._entry("granted", grant, patient=payload.iss, grant=grant.id)
+        async with self._statements.noting_refusals(entry):
+            check_shares(payload, [share.proxy for share in shares])
+            _check_own_entry(patient, payload.patient_entry)
+            await self._statements.check_counterpart(payload.aud, Role.RECIPIENT, payload.recipient_entry)
+            for share in shares:
+                if (await self._statements.directory.resolve(share.proxy)).role is not Role.PROXY:
+                    raise Refused("A party that the grant names as a proxy is none.")
+            async with self._statements.store.transaction() as repository:
+                received, new = await repository.journal.accept([grant], entry.at)
+                if new:
+                    await _check_may_grant(repository, grant, entry.at)
+                    await repository.grants.add(grant, entry.at)
+                    await repository.deliveries.add_shares(grant.id, {share.proxy: share.sealed for share in shares})
+                    await repository.journal.audit([entry])
+        self._kick()
+        return accepted(grant, received[grant.id])
+
+    async def revoke(self, caller: Caller, token: str) -> Accepted:
+        """End a grant at once, known or not; raises `NotFound` for a grant that somebody else gave.
+
+        A second revocation of one grant takes the place of the first and goes to the proxies anew: the first may be
+        signed with a key that they no longer take.
+        """
+        revocation = await self._statements.verified_for_less(caller, token, Revocation, role=Role.PATIENT)
+        payload = revocation.payload
+        entry = self._entry("revoked", revocation, patient=payload.iss, grant=payload.grant)
+        async with self._statements.noting_refusals(entry), self._statements.store.transaction() as repository:
+            received, new = await repository.journal.accept([revocation], entry.at)
+            if new:
+                await _revoke(repository, revocation, entry.at)
+                await repository.journal.audit([entry])
+        self._kick()
+        return accepted(revocation, received[revocation.id])
+
+    def _entry(self, event: str, statement: Verified[Any], *, patient: str, grant: str | None = None) -> AuditEntry:
+        return AuditEntry(
+            patient=patient,
+            at=self._statements.clock(),
+            event=event,
+            actor=statement.payload.iss,
+            grant=grant,
+            statement=statement.id,
+        )
+
+
+async def _deny(repository: Repository, denial: Verified[Denial]) -> None:
+    request = await repository.requests.lock(denial.payload.request)
+    if request is None or request.asked.patient != denial.payload.iss:
+        raise NotFound
+    expect_audience(denial, request.asked.recipient)
+    if request.denied or request.granted:
+        raise AlreadyAnswered
+    await repository.requests.deny(denial.payload.request, denial.token)
+
+
+async def _check_may_grant(repository: Repository, grant: Verified[Grant], now: int) -> None:
+    # First the lock that a revocation of this grant takes as well: whichever comes second sees the other.
+    await repository.grants.lock_id(grant.id)
+    payload = grant.payload
+    if payload.request is not None:
+        request = await repository.requests.lock(payload.request)
+        check_answer(payload, request.asked if request is not None else None, now)
+        if request is not None and request.denied:
+            raise AlreadyAnswered
+    if await repository.grants.is_revoked(payload.iss, grant.id):
+        raise GrantAlreadyRevoked
+
+
+async def _revoke(repository: Repository, revocation: Verified[Revocation], now: int) -> None:
+    payload = revocation.payload
+    await repository.grants.lock_id(payload.grant)
+    # Waits for disclosures that are being written down; none can begin to be before this transaction ends.
+    known = await repository.grants.lock_to_revoke(payload.grant)
+    if known is not None:
+        patient, recipient = known
+        if patient != payload.iss:
+            raise NotFound
+        if recipient != payload.aud:
+            raise WrongAudience
+    await repository.grants.revoke(revocation, now)
+    floors: dict[str, int] = {}
+    for floor in payload.epochs:
+        floors[floor.scope] = max(floor.epoch, floors.get(floor.scope, 0))
+    await repository.writing.raise_floors(payload.iss, floors)
+    if known is not None:
+        proxies = await repository.grants.proxies(payload.grant)
+        await repository.deliveries.add_revocation(payload.grant, [proxy.did for proxy in proxies])
+
+
+def _check_own_entry(party: VerifiedParty, entry: str) -> None:
+    """The issuer's own entry: its chain is current, since the statement is signed with the current key."""
+    if party.current.id != entry:
+        raise StaleKeyEntry

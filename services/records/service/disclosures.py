@@ -1,0 +1,162 @@
+"""Disclosure: at least `t` proxies re-encrypt, and what they did is written down before anybody gets it."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+
+from services.records.domain import ProxyOfGrant, Terms, check_disclosure, order_of_asking
+from services.records.errors import NotEnoughProxies, UnknownGrant
+from services.records.proxies import Proxies, ProxyFailure, Reencryption
+from services.records.repository import Repository
+from services.records.repository.journal import AuditEntry
+from services.records.repository.reading import StoredVersion
+from services.records.service.reading import record_out
+from services.records.service.statements import Statements
+from shared.errors import NotFound
+from shared.schemas.records import CfragOut, DisclosedRecord, DisclosureOut, ReceiptFrom
+from shared.statements import ReencryptionRequest, Verified
+from shared.tokens import Caller
+from shared.wire import Role
+
+
+@dataclass(frozen=True)
+class Found:
+    """A grant as it stands, the record versions asked for in the request's order, and whom to ask."""
+
+    terms: Terms
+    versions: list[StoredVersion]
+    candidates: list[str]
+
+
+class Disclosures:
+    def __init__(self, statements: Statements, proxies: Proxies, *, hedge_seconds: float) -> None:
+        self._statements = statements
+        self._proxies = proxies
+        self._hedge = hedge_seconds
+
+    async def disclose(self, caller: Caller, token: str, exclude: Collection[str]) -> DisclosureOut:
+        """Have the capsules of a re-encryption request re-encrypted, and return the records with the cfrags.
+
+        Raises `UnknownGrant`, `NotGranted`, `GrantNotYetValid`, `GrantExpired`, `GrantRevoked`, `CapsuleNotGranted`,
+        `NotFound` or `NotEnoughProxies` besides what any statement may raise; nothing is disclosed then.
+        """
+        request, _ = await self._statements.verified(caller, token, ReencryptionRequest, role=Role.RECIPIENT)
+        # For its refusal only: a request asked before is asked again, since the proxies keep what they answered.
+        await self._statements.earlier_answer(request)
+        async with self._statements.store.transaction() as repository:
+            terms = (await repository.grants.terms([request.payload.grant])).get(request.payload.grant)
+        if terms is None:
+            raise UnknownGrant
+        entry = AuditEntry(
+            patient=terms.patient,
+            at=self._statements.clock(),
+            event="disclosed",
+            actor=caller.did,
+            grant=terms.id,
+            statement=request.id,
+            capsules=len(request.payload.capsules),
+        )
+        async with self._statements.noting_refusals(entry):
+            async with self._statements.store.transaction() as repository:
+                found = await self._find(repository, terms, request, exclude)
+            answers = await self._ask(found, request)
+            async with self._statements.store.transaction() as repository:
+                await self._write_down(repository, found, request, entry)
+        return _out(found, answers)
+
+    async def _find(
+        self,
+        repository: Repository,
+        terms: Terms,
+        request: Verified[ReencryptionRequest],
+        exclude: Collection[str],
+    ) -> Found:
+        await self._check(repository, terms, request)
+        wanted = request.payload.capsules
+        # The first version written with a capsule is the one it was made for; whoever repeats it comes later.
+        first: dict[tuple[str, str, int], StoredVersion] = {}
+        for version in await repository.reading.with_capsules(terms.patient, {one.capsule for one in wanted}):
+            first.setdefault((version.capsule_hash, version.scope, version.epoch), version)
+        entries = {entry.index: entry for entry in terms.scopes}
+        versions = [first.get((one.capsule, entries[one.entry].scope, entries[one.entry].epoch)) for one in wanted]
+        proxies = [
+            ProxyOfGrant(proxy.did, proxy.stored is not None, proxy.stored is None and proxy.problem is not None)
+            for proxy in await repository.grants.proxies(terms.id)
+        ]
+        present = [version for version in versions if version is not None]
+        if len(present) != len(versions):
+            raise NotFound
+        return Found(terms, present, order_of_asking(proxies, exclude, self._proxies.latencies))
+
+    async def _check(self, repository: Repository, terms: Terms, request: Verified[ReencryptionRequest]) -> None:
+        wanted = request.payload.capsules
+        listed = await repository.grants.listed_capsules(terms.id, wanted)
+        check_disclosure(terms, request.payload.iss, wanted, listed, self._statements.clock())
+
+    async def _ask(self, found: Found, request: Verified[ReencryptionRequest]) -> list[Reencryption]:
+        """Ask `t` proxies at once, and another one whenever one fails or nothing has come for a while."""
+        needed, waiting = found.terms.threshold, list(found.candidates)
+        capsules = [version.capsule for version in found.versions]
+        asked: set[asyncio.Task[Reencryption]] = set()
+        good: list[Reencryption] = []
+
+        def ask(count: int) -> None:
+            for proxy in waiting[:count]:
+                asked.add(asyncio.create_task(self._proxies.reencrypt(proxy, request, capsules)))
+            del waiting[:count]
+
+        if not found.terms.active or len(waiting) < needed:
+            raise NotEnoughProxies
+        ask(needed)
+        try:
+            while len(good) < needed:
+                if len(good) + len(asked) + len(waiting) < needed:
+                    raise NotEnoughProxies
+                done, asked = await asyncio.wait(
+                    asked, timeout=self._hedge if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                )
+                for task in done:
+                    try:
+                        good.append(task.result())
+                    except ProxyFailure:
+                        ask(1)
+                if not done:
+                    ask(1)
+        finally:
+            for task in asked:
+                task.cancel()
+            await asyncio.gather(*asked, return_exceptions=True)
+        return good
+
+    async def _write_down(
+        self,
+        repository: Repository,
+        found: Found,
+        request: Verified[ReencryptionRequest],
+        entry: AuditEntry,
+    ) -> None:
+        """The last look at the grant and the record of the disclosure, in one transaction that ends before anything
+        leaves; a revocation that has been acknowledged before is seen here, and a later one waits."""
+        now = self._statements.clock()
+        _, new = await repository.journal.accept([request], now)
+        terms = (await repository.grants.terms([found.terms.id], lock=True))[found.terms.id]
+        await self._check(repository, terms, request)
+        if new:
+            await repository.reading.note_disclosed(terms.id, terms.patient, found.versions)
+            await repository.journal.audit([entry])
+
+
+def _out(found: Found, answers: Sequence[Reencryption]) -> DisclosureOut:
+    return DisclosureOut(
+        grant=found.terms.id,
+        records=[
+            DisclosedRecord(
+                record=record_out(version),
+                cfrags=[CfragOut(proxy=answer.proxy, cfrag=answer.cfrags[index]) for answer in answers],
+            )
+            for index, version in enumerate(found.versions)
+        ],
+        receipts=[ReceiptFrom(proxy=answer.proxy, receipt=answer.receipt) for answer in answers],
+    )

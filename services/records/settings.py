@@ -1,0 +1,31 @@
+"""Settings of the records service; each is `PCEHR_<NAME>` in the environment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+
+from shared.web.settings import ServiceSettings
+
+
+class Settings(ServiceSettings):
+    """What every service has (`shared.web.settings`) and where large bodies and patience with proxies are set."""
+
+    blob_dir: Path = Path("blobs")
+    """Folder for bodies too large for the database, unless `blob_url` is set."""
+    blob_url: str | None = Field(default=None, max_length=500)
+    """An object store instead of the folder, such as `s3://bucket/prefix`; credentials as that store's own tools
+    read them from the environment."""
+    max_blob_bytes: int = Field(default=256 * 2**20, ge=1, le=2**40)
+    """Bytes; the largest body that may be uploaded."""
+    hedge_seconds: float = Field(default=0.25, gt=0, le=60)
+    """After so long without an answer, one more proxy is asked."""
+    proxy_timeout_seconds: float = Field(default=5.0, gt=0, le=120)
+    """After so long a proxy counts as failed."""
+    outbox_enabled: bool = True
+    """Whether this replica delivers to the proxies; at least one must."""
+    outbox_poll_seconds: float = Field(default=1.0, gt=0, le=60)
+    """How often due deliveries are looked for when nothing says that there is one."""
+    outbox_first_backoff_seconds: float = Field(default=0.5, gt=0, le=60)
+    outbox_max_backoff_seconds: float = Field(default=60.0, gt=0, le=3600)
