@@ -53,7 +53,14 @@ def fetch(
             written = save(found.opened, output)
     for proxy in found.lying_proxies:
         cli.output.note(f"The answer of proxy {proxy} did not verify and was replaced.", style="red")
-    report(cli.output, found.opened, found.problems, written, {"lying_proxies": found.lying_proxies})
+    report(
+        cli.output,
+        found.opened,
+        found.problems,
+        written,
+        {"lying_proxies": found.lying_proxies},
+        empty="There was nothing to open: no grant covers a record now. `pcehr grants` says how yours stand.",
+    )
 
 
 async def _live(recipient: Recipient, typed: str) -> str:

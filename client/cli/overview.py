@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import platform as machine
 from importlib.metadata import version as version_of
+from itertools import groupby
 from typing import Annotated, Any
 
 import httpx
@@ -110,7 +111,7 @@ def directory(
 def audit(
     ctx: typer.Context,
     *,
-    limit: Annotated[int, typer.Option(help="How many events at most.", min=1, max=10_000)] = 100,
+    limit: Annotated[int, typer.Option(help="How many events at most.", min=1, max=10_000)] = 500,
 ) -> None:
     """Show what happened to your records: who did what, when, and what was refused. Newest first."""
     cli = Cli.of(ctx)
@@ -122,23 +123,30 @@ def audit(
             return events, {did: await _name(patient.session, did) for did in actors}
 
     events, named = cli.run(work())
-    rows = [
-        [
-            when(event.at),
-            event.event,
-            named[event.actor] if event.actor else "—",
-            short(event.grant) if event.grant else "",
-            Text(event.outcome, style="green" if event.outcome == "done" else "red"),
-            str(event.capsules or ""),
-        ]
-        for event in events
-    ]
+    rows = []
+    # A chart of a hundred records is a hundred events of one kind: people see them as one line.
+    for (event, actor, grant, outcome), alike in groupby(events, _kind):
+        group = list(alike)
+        rows.append(
+            [
+                when(group[0].at),
+                event.replace("_", " "),
+                named[actor] if actor else "—",
+                short(grant) if grant else "",
+                Text(outcome, style="green" if outcome == "done" else "red"),
+                str(sum(one.capsules for one in group) or ""),
+            ]
+        )
     cli.output.result(
         {"events": [event.model_dump(mode="json") for event in events]},
         table(
             "Audit log", ["When", "What", "By", "Grant", "Outcome", "Records"], rows, empty="Nothing has happened yet."
         ),
     )
+
+
+def _kind(event: AuditEvent) -> tuple[str, str | None, str | None, str]:
+    return event.event, event.actor, event.grant, event.outcome
 
 
 async def _name(session: Session, did: str) -> str:

@@ -212,6 +212,8 @@ def report(
     problems: Sequence[Problem],
     written: dict[str, Any] | None,
     extra: dict[str, Any] | None = None,
+    *,
+    empty: str = "There was nothing to open.",
 ) -> None:
     """Say what was opened, what did not hold, and what was written; exit status 1 if anything did not hold."""
     counts = Counter(record.scope for record in opened)
@@ -226,7 +228,7 @@ def report(
             f"{counted(len(opened), 'record')} opened and verified",
             ["Scope", "Records"],
             [[name, str(count)] for name, count in sorted(counts.items())],
-            empty="There was nothing to open.",
+            empty=empty,
         )
     ]
     if written is not None and written["bundle"]:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import ctypes
 import os
+import resource
 import signal
 import sys
 
@@ -24,6 +25,8 @@ def main(arguments: list[str]) -> None:
     parent, uid, gid = (int(argument) for argument in arguments[:3])
     command = arguments[3:]
     os.umask(0o077)
+    # SIGQUIT would leave an image of the memory behind, and in it keys and what patients own.
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     if uid >= 0:
         os.setgroups([])
         os.setgid(gid)

@@ -109,15 +109,17 @@ def _complete_openapi(app: FastAPI, limits: Mapping[str, int]) -> None:
 
 def _complete_operation(operation: dict[str, Any], limit: int) -> None:
     answers = operation["responses"]
-    content = {problems.MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}}
     if "422" in answers and "application/json" in answers["422"].get("content", {}):
-        answers["422"] = {"description": _INVALID_REQUEST, "content": content}
+        answers["422"] = {"description": _INVALID_REQUEST, "content": problems.content(problems.InvalidRequest)}
     elif "422" in answers and ("requestBody" in operation or operation.get("parameters")):
         # FastAPI says nothing of the schema where a route declares this status for refusals of its own.
-        answers["422"]["description"] = f"{_INVALID_REQUEST}; {answers['422']['description']}"
+        answers["422"]["description"] = f"{_INVALID_REQUEST}\n\n{answers['422']['description']}"
     if "requestBody" in operation:
         operation["x-max-body-bytes"] = limit
         answers.setdefault(
-            str(TooLarge.status), {"description": f"`too_large`: at most {limit} bytes.", "content": content}
+            str(TooLarge.status),
+            {"description": f"`{TooLarge.code}`: at most {limit} bytes.", "content": problems.content(TooLarge)},
         )
-    answers.setdefault("500", {"description": f"`{PcehrError.code}`: {PcehrError.title}", "content": content})
+    answers.setdefault(
+        "500", {"description": f"`{PcehrError.code}`: {PcehrError.title}", "content": problems.content(PcehrError)}
+    )

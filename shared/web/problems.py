@@ -39,10 +39,27 @@ def responses(*errors: type[PcehrError]) -> dict[int | str, dict[str, Any]]:
         by_status.setdefault(error.status, []).append(error)
     return {
         status: {
-            "description": "; ".join(f"`{error.code}`: {error.title}" for error in group),
-            "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            "description": "\n\n".join(f"`{error.code}`: {error.title}" for error in group),
+            "content": content(group[0]),
         }
         for status, group in by_status.items()
+    }
+
+
+def content(error: type[PcehrError]) -> dict[str, Any]:
+    """The `content` of a response in an OpenAPI document, with this error as the example."""
+    example = Problem(
+        type=f"urn:pcehr:problem:{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=error.title,
+        code=error.code,
+    )
+    return {
+        MEDIA_TYPE: {
+            "schema": {"$ref": "#/components/schemas/Problem"},
+            "example": example.model_dump(exclude_none=True),
+        }
     }
 
 
@@ -87,14 +104,19 @@ async def _own_error(_: Request, error: Exception) -> Response:
     return problem_response(error)
 
 
+class InvalidRequest(PcehrError):
+    code = "invalid_request"
+    status = 422
+    title = "The request does not fit the schema of this operation."
+
+
 async def _invalid_request(_: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     errors = [
         {"place": ".".join(str(part) for part in item["loc"])[:200], "problem": str(item["msg"])[:200]}
         for item in error.errors()[:20]
     ]
-    title = "The request does not fit the schema of this operation."
-    return _problem(422, "invalid_request", title, title, errors=errors)
+    return problem_response(InvalidRequest(), errors=errors)
 
 
 async def _http_exception(_: Request, error: Exception) -> Response:

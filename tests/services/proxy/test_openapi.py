@@ -89,7 +89,7 @@ async def test_every_error_is_declared_and_no_other(document: dict[str, Any], ro
     method, path = route
     answers = document["paths"][path][method]["responses"]
     found = {
-        status: {part.split("`")[1] for part in answer["description"].split("; ") if part.startswith("`")}
+        status: {part.split("`")[1] for part in answer["description"].split("\n\n") if part.startswith("`")}
         for status, answer in answers.items()
         if status != "200"
     }

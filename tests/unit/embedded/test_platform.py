@@ -14,6 +14,7 @@ import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
+import asyncpg
 import httpx
 import pytest
 
@@ -31,6 +32,7 @@ from client.session import Session
 from client.state import ClientState
 from client.transport import Platform
 from shared.wire import Role
+from tests.conftest import PostgresServer
 
 SERVICES = ["registry", "records", "proxy-1", "proxy-2", "proxy-3"]
 
@@ -224,6 +226,22 @@ async def test_an_external_postgres_that_is_away_is_said(home: Path) -> None:
     with pytest.raises(ServiceNotStarted, match="Postgres"):
         async with EmbeddedPlatform(home, base_port=None, postgres_url="postgresql://nobody@127.0.0.1:1/postgres"):
             pass
+
+
+async def test_another_postgres_may_be_used_instead(home: Path, postgres: PostgresServer) -> None:
+    try:
+        async with EmbeddedPlatform(home, proxies=1, threshold=1, base_port=None, postgres_url=postgres.superuser_url):
+            assert not (home / "postgres").exists()
+        with pytest.raises(HomeMismatch, match="external Postgres"):
+            async with EmbeddedPlatform(home, proxies=1, threshold=1, base_port=None):
+                pass
+    finally:
+        prefix = json.loads((home / "layout.json").read_text())["database_prefix"]
+        connection = await asyncpg.connect(postgres.superuser_url)
+        for name in ("registry", "records", "proxy_1"):
+            await connection.execute(f'DROP DATABASE "{prefix}{name}" WITH (FORCE)')
+            await connection.execute(f'DROP ROLE "{prefix}{name}"')
+        await connection.close()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="only Linux tells a child of its parent's death")
