@@ -133,11 +133,10 @@ class Asked:
 
 @dataclass(frozen=True)
 class ProxyOfGrant:
-    """One proxy of a grant: whether it has sent a receipt for its share, or refused it."""
+    """One proxy of a grant, and whether it has sent a receipt for its share."""
 
     did: str
     stored: bool
-    refused: bool
 
 
 def check_parts(manifest: Manifest, parts: Parts) -> None:
@@ -263,7 +262,7 @@ def order_of_asking(
 ) -> list[str]:
     """Whom to ask, in which order. `seconds` says how long each has taken lately; one not tried yet counts as fast,
     so that it gets tried."""
-    usable = [proxy for proxy in proxies if proxy.did not in exclude and not proxy.refused]
+    usable = [proxy for proxy in proxies if proxy.did not in exclude]
     usable.sort(key=lambda proxy: (not proxy.stored, seconds.get(proxy.did, 0.0)))
     return [proxy.did for proxy in usable]
 

@@ -47,6 +47,9 @@ class Base64Url(TypeDecorator[str]):
 Hash = Annotated[str, mapped_column(Base64Url)]
 """SHA-256; declare `exact_octets(column, 32)` beside it."""
 
+Wire = Annotated[str, mapped_column(Base64Url)]
+"""Any other bytes that travel as base64url; where their number is fixed, `exact_octets` beside it says so."""
+
 Number = Annotated[int, mapped_column(BigInteger, Identity(always=True))]
 
 
@@ -65,7 +68,7 @@ class Statement(Base):
     __table_args__ = (exact_octets("jti", 16), exact_octets("id", 32))
 
     issuer: Mapped[Did] = mapped_column(primary_key=True)
-    jti: Mapped[Hash] = mapped_column(primary_key=True)
+    jti: Mapped[Wire] = mapped_column(primary_key=True)
     id: Mapped[Hash]
     kind: Mapped[str] = mapped_column(Text)
     received_at: Mapped[Seconds]
@@ -134,15 +137,15 @@ class RecordVersion(Base):
     manifest: Mapped[str] = mapped_column(Text)
     author: Mapped[Did]
     grant_id: Mapped[Hash | None] = mapped_column(ForeignKey("grants.id"))
-    scope: Mapped[Hash]
+    scope: Mapped[Wire]
     epoch: Mapped[int] = mapped_column(Integer)
     capsule_hash: Mapped[Hash]
-    capsule: Mapped[Hash]
-    wrapped_key: Mapped[Hash]
-    header: Mapped[Hash]
+    capsule: Mapped[Wire]
+    wrapped_key: Mapped[Wire]
+    header: Mapped[Wire]
     body_hash: Mapped[Hash]
     size: Mapped[int] = mapped_column(BigInteger)
-    body: Mapped[Hash | None]
+    body: Mapped[Wire | None]
     received_at: Mapped[Seconds]
 
 
@@ -166,7 +169,7 @@ class ScopeFloor(Base):
     __table_args__ = (exact_octets("scope", 16),)
 
     patient: Mapped[Did] = mapped_column(primary_key=True)
-    scope: Mapped[Hash] = mapped_column(primary_key=True)
+    scope: Mapped[Wire] = mapped_column(primary_key=True)
     epoch: Mapped[int] = mapped_column(Integer)
 
 
@@ -225,7 +228,7 @@ class GrantScopeRow(Base):
 
     grant_id: Mapped[Hash] = mapped_column(ForeignKey("grants.id"), primary_key=True)
     entry: Mapped[int] = mapped_column(SmallInteger, primary_key=True, autoincrement=False)
-    scope: Mapped[Hash]
+    scope: Mapped[Wire]
     epoch: Mapped[int] = mapped_column(Integer)
     limited: Mapped[bool]
 
@@ -306,7 +309,7 @@ class Delivery(Base):
     grant_id: Mapped[Hash] = mapped_column(ForeignKey("grants.id"))
     proxy: Mapped[Did]
     kind: Mapped[str] = mapped_column(Text)
-    sealed: Mapped[Hash | None]
+    sealed: Mapped[Wire | None]
     attempts: Mapped[int] = mapped_column(Integer)
     due_at: Mapped[int] = mapped_column(BigInteger)
     lease: Mapped[str | None] = mapped_column(Text)

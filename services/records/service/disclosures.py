@@ -82,8 +82,7 @@ class Disclosures:
         entries = {entry.index: entry for entry in terms.scopes}
         versions = [first.get((one.capsule, entries[one.entry].scope, entries[one.entry].epoch)) for one in wanted]
         proxies = [
-            ProxyOfGrant(proxy.did, proxy.stored is not None, proxy.stored is None and proxy.problem is not None)
-            for proxy in await repository.grants.proxies(terms.id)
+            ProxyOfGrant(proxy.did, proxy.stored is not None) for proxy in await repository.grants.proxies(terms.id)
         ]
         present = [version for version in versions if version is not None]
         if len(present) != len(versions):

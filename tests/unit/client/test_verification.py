@@ -1,0 +1,551 @@
+"""Attacks by the services on what a client reads; each is refused and named. One test for each refusal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from client.cfrags import CfragTask, check_all_cfrags, check_cfrags
+from client.errors import (
+    CommitmentMismatch,
+    ContextMismatch,
+    DecryptionFailed,
+    KeyChainRolledBack,
+    PayloadCorrupt,
+    ReceiptInvalid,
+    RecordRolledBack,
+    RecordSwapped,
+    StatementForged,
+    UnauthorisedAuthor,
+    VerificationFailed,
+    WrongAnswer,
+)
+from client.records import open_header, open_record, open_record_to_file, unwrap_as_owner
+from client.sealed import GrantContent, RequestContent, open_grant, open_request, seal_content
+from client.verification import (
+    check_authority,
+    check_chain,
+    check_grant,
+    check_receipt,
+    check_record,
+    check_request,
+    check_scope_key,
+    entry_index,
+    verifying,
+)
+from shared import statements as st
+from shared.crypto import umbral
+from shared.crypto.errors import MalformedKeyMaterial
+from shared.crypto.record import RecordKey
+from shared.encoding import b64url, from_b64url
+from shared.identity import ChainRolledBack
+from shared.wire import REGISTRY_AUDIENCE, Action, Purpose, Role
+from tests.unit.client.parties import NOW, RECORD, Party, grant_to, id_of, manifest_of, sealed, shown
+
+
+@pytest.fixture(scope="module")
+def patient() -> Party:
+    return Party(Role.PATIENT)
+
+
+@pytest.fixture(scope="module")
+def author() -> Party:
+    return Party(Role.RECIPIENT)
+
+
+@pytest.fixture(scope="module")
+def proxy() -> Party:
+    return Party(Role.PROXY)
+
+
+def flipped(text: str) -> str:
+    data = bytearray(from_b64url(text))
+    data[len(data) // 2] ^= 1
+    return b64url(bytes(data))
+
+
+# --- a record at rest -----------------------------------------------------------------------------------------------
+
+
+def test_a_record_opens(patient: Party, tmp_path: Path) -> None:
+    record = check_record(shown(sealed(patient, tmp_path)), patient=patient.party, author=patient.party)
+    key = unwrap_as_owner(record, patient.keyring.delegating("allergies", 0))
+    opened = open_record(record, key, scope="allergies")
+    assert opened.body == b"penicillin"
+    assert opened.header.title == "A title"
+    assert (opened.record_id, opened.version, opened.epoch, opened.author) == (RECORD, 1, 0, patient.did)
+    assert opened.patient == patient.did
+
+
+@pytest.mark.parametrize("part", ["wrapped_key", "header", "body"])
+def test_a_changed_part_is_record_swapped(patient: Party, tmp_path: Path, part: str) -> None:
+    record = sealed(patient, tmp_path)
+    changed = shown(record, **{part: flipped(getattr(record.upload, part))})
+    with pytest.raises(RecordSwapped):
+        check_record(changed, patient=patient.party, author=patient.party)
+
+
+@pytest.mark.parametrize("part", ["capsule", "wrapped_key", "header", "body"])
+def test_a_part_of_another_record_is_record_swapped(patient: Party, tmp_path: Path, part: str) -> None:
+    record, other = sealed(patient, tmp_path), sealed(patient, tmp_path)
+    changed = shown(record, **{part: getattr(other.upload, part)})
+    with pytest.raises(RecordSwapped):
+        check_record(changed, patient=patient.party, author=patient.party)
+
+
+def test_another_patients_record_is_record_swapped(patient: Party, tmp_path: Path) -> None:
+    other = Party(Role.PATIENT)
+    with pytest.raises(RecordSwapped):
+        check_record(shown(sealed(other, tmp_path)), patient=patient.party, author=other.party)
+
+
+def test_a_manifest_signed_by_somebody_else_is_refused(patient: Party, author: Party, tmp_path: Path) -> None:
+    with pytest.raises(VerificationFailed) as refusal:
+        check_record(shown(sealed(patient, tmp_path)), patient=patient.party, author=author.party)
+    assert refusal.value.code == "wrong_signer"
+
+
+def test_a_changed_manifest_is_bad_signature(patient: Party, tmp_path: Path) -> None:
+    record = sealed(patient, tmp_path)
+    other = sealed(patient, tmp_path, record_id="0198f000-0000-7000-8000-000000000002")
+    signature = record.upload.manifest.rpartition(".")[2]
+    forged = other.upload.manifest.rpartition(".")[0] + "." + signature
+    with pytest.raises(StatementForged):
+        check_record(shown(other, manifest=forged), patient=patient.party, author=patient.party)
+
+
+def test_an_envelope_of_another_context_is_context_mismatch(patient: Party, author: Party, tmp_path: Path) -> None:
+    """An author takes another's capsule and wrapped key and signs them as a record of its own."""
+    record = sealed(patient, tmp_path)
+    claims = st.claims_of(record.manifest) | {"version": 2, "prev": record.manifest_id, "jti": st.new_jti()}
+    again = st.Manifest.model_validate(claims)
+    forged = st.sign(again, patient.keyring.identity(0))
+    moved = check_record(shown(record, manifest=forged), patient=patient.party, author=patient.party)
+    with pytest.raises(ContextMismatch):
+        unwrap_as_owner(moved, patient.keyring.delegating("allergies", 0))
+
+
+def test_a_key_the_author_did_not_commit_to_is_commitment_mismatch(patient: Party, tmp_path: Path) -> None:
+    record = sealed(patient, tmp_path)
+    claims = st.claims_of(record.manifest) | {"commitment": b64url(RecordKey.generate().commitment)}
+    forged = st.sign(st.Manifest.model_validate(claims), patient.keyring.identity(0))
+    verified = check_record(shown(record, manifest=forged), patient=patient.party, author=patient.party)
+    with pytest.raises(CommitmentMismatch):
+        unwrap_as_owner(verified, patient.keyring.delegating("allergies", 0))
+
+
+def test_an_envelope_for_another_key_does_not_open(patient: Party, tmp_path: Path) -> None:
+    verified = check_record(shown(sealed(patient, tmp_path)), patient=patient.party, author=patient.party)
+    with pytest.raises(DecryptionFailed):
+        unwrap_as_owner(verified, patient.keyring.delegating("allergies", 1))
+
+
+def test_a_size_that_does_not_fit_the_length_is_payload_corrupt(patient: Party, tmp_path: Path) -> None:
+    record = sealed(patient, tmp_path)
+    claims = st.claims_of(record.manifest) | {"size": record.manifest.size + 16}
+    forged = st.sign(st.Manifest.model_validate(claims), patient.keyring.identity(0))
+    verified = check_record(shown(record, manifest=forged, body=None), patient=patient.party, author=patient.party)
+    key = unwrap_as_owner(verified, patient.keyring.delegating("allergies", 0))
+    with pytest.raises(PayloadCorrupt):
+        open_header(verified, key)
+
+
+def test_a_body_that_was_not_fetched_is_said_so(patient: Party, tmp_path: Path) -> None:
+    verified = check_record(shown(sealed(patient, tmp_path), body=None), patient=patient.party, author=patient.party)
+    key = unwrap_as_owner(verified, patient.keyring.delegating("allergies", 0))
+    with pytest.raises(DecryptionFailed):
+        open_record(verified, key, scope="allergies")
+
+
+# --- large bodies, in constant memory ---------------------------------------------------------------------------------
+
+
+def large(patient: Party, folder: Path) -> tuple[Any, Path, Path]:
+    source = folder / "source"
+    source.write_bytes(bytes(range(256)) * 2000)
+    record = sealed(patient, folder, body=source)
+    assert record.upload.body is None
+    assert record.blob is not None
+    return record, record.blob, source
+
+
+def test_a_large_body_goes_from_file_to_file(patient: Party, tmp_path: Path) -> None:
+    record, blob, source = large(patient, tmp_path)
+    verified = check_record(shown(record), patient=patient.party, author=patient.party)
+    key = unwrap_as_owner(verified, patient.keyring.delegating("allergies", 0))
+    opened = open_record_to_file(verified, key, scope="allergies", ciphertext=blob, destination=tmp_path / "out")
+    assert opened.path == tmp_path / "out"
+    assert (tmp_path / "out").read_bytes() == source.read_bytes()
+    assert open_record(verified.with_body(blob.read_bytes()), key, scope="x").body == source.read_bytes()
+
+
+@pytest.mark.parametrize("how", ["change", "cut", "append"])
+def test_a_large_body_that_was_changed_is_record_swapped(patient: Party, tmp_path: Path, how: str) -> None:
+    record, blob, _ = large(patient, tmp_path)
+    data = blob.read_bytes()
+    blob.write_bytes({"change": b"x" + data[1:], "cut": data[:-1], "append": data + b"x"}[how])
+    verified = check_record(shown(record), patient=patient.party, author=patient.party)
+    key = unwrap_as_owner(verified, patient.keyring.delegating("allergies", 0))
+    with pytest.raises(RecordSwapped):
+        open_record_to_file(verified, key, scope="allergies", ciphertext=blob, destination=tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+    with pytest.raises(RecordSwapped):
+        verified.with_body(blob.read_bytes())
+
+
+# --- who may write ------------------------------------------------------------------------------------------------
+
+
+def by_author(patient: Party, author: Party, folder: Path, grant: str, **placement: Any) -> st.Verified[st.Manifest]:
+    record = sealed(patient, folder, author=author, grant=id_of(grant), **placement)
+    return st.verify_stored(record.upload.manifest, st.Manifest, author.party)
+
+
+def test_an_author_with_a_grant_is_accepted(patient: Party, author: Party, tmp_path: Path) -> None:
+    grant = grant_to(patient, author)
+    record = sealed(patient, tmp_path, author=author, grant=id_of(grant))
+    verified = check_record(shown(record, authority=grant), patient=patient.party, author=author.party)
+    assert verified.manifest.payload.iss == author.did
+
+
+def test_the_patient_needs_no_grant(patient: Party) -> None:
+    assert check_authority(manifest_of(patient), None, patient=patient.party) is None
+
+
+def test_an_author_without_a_grant_is_unauthorised(patient: Party, author: Party, tmp_path: Path) -> None:
+    manifest = by_author(patient, author, tmp_path, grant_to(patient, author))
+    with pytest.raises(UnauthorisedAuthor):
+        check_authority(manifest, None, patient=patient.party)
+
+
+def test_a_grant_forged_by_the_author_is_unauthorised(patient: Party, author: Party, tmp_path: Path) -> None:
+    genuine = grant_to(patient, author)
+    forged = genuine.rpartition(".")[0] + "." + b64url(author.keyring.identity(0).sign(b"x"))
+    with pytest.raises(UnauthorisedAuthor):
+        check_authority(by_author(patient, author, tmp_path, forged), forged, patient=patient.party)
+
+
+def test_a_grant_by_another_patient_is_unauthorised(patient: Party, author: Party, tmp_path: Path) -> None:
+    other = Party(Role.PATIENT)
+    grant = grant_to(other, author)
+    with pytest.raises(UnauthorisedAuthor):
+        check_authority(by_author(patient, author, tmp_path, grant), grant, patient=patient.party)
+
+
+def test_a_grant_to_somebody_else_is_unauthorised(patient: Party, author: Party, tmp_path: Path) -> None:
+    grant = grant_to(patient, Party(Role.RECIPIENT))
+    with pytest.raises(UnauthorisedAuthor):
+        check_authority(by_author(patient, author, tmp_path, grant), grant, patient=patient.party)
+
+
+def test_another_grant_than_the_one_named_is_unauthorised(patient: Party, author: Party, tmp_path: Path) -> None:
+    named, other = grant_to(patient, author), grant_to(patient, author)
+    with pytest.raises(UnauthorisedAuthor):
+        check_authority(by_author(patient, author, tmp_path, named), other, patient=patient.party)
+
+
+@pytest.mark.parametrize(
+    ("actions", "placement"),
+    [((Action.AMEND,), {}), ((Action.APPEND,), {"version": 2, "prev": "A" * 43})],
+)
+def test_a_grant_for_the_other_action_is_unauthorised(
+    patient: Party, author: Party, tmp_path: Path, actions: tuple[Action, ...], placement: dict[str, Any]
+) -> None:
+    grant = grant_to(patient, author, actions=actions)
+    with pytest.raises(UnauthorisedAuthor):
+        check_authority(by_author(patient, author, tmp_path, grant, **placement), grant, patient=patient.party)
+
+
+def test_a_grant_on_another_scope_is_unauthorised(patient: Party, author: Party, tmp_path: Path) -> None:
+    key = patient.keyring.delegating("medications", 0).public_key().b64
+    entry = st.GrantScope(scope=patient.keyring.scope_id("medications"), epoch=0, delegating_key=key)
+    grant = grant_to(patient, author, scopes=(entry,))
+    with pytest.raises(UnauthorisedAuthor):
+        check_authority(by_author(patient, author, tmp_path, grant), grant, patient=patient.party)
+
+
+@pytest.mark.parametrize("window", [(NOW - 9000, NOW - 1000), (NOW + 1000, NOW + 9000)])
+def test_a_grant_that_did_not_hold_then_is_unauthorised(
+    patient: Party, author: Party, tmp_path: Path, window: tuple[int, int]
+) -> None:
+    grant = grant_to(patient, author, nbf=window[0], exp=window[1])
+    with pytest.raises(UnauthorisedAuthor):
+        check_authority(by_author(patient, author, tmp_path, grant), grant, patient=patient.party)
+
+
+# --- versions -----------------------------------------------------------------------------------------------------
+
+
+def test_a_chain_of_versions_is_accepted(patient: Party) -> None:
+    first = manifest_of(patient)
+    check_chain([first, manifest_of(patient, version=2, prev=first.id)], complete=True)
+    check_chain([], complete=True)
+
+
+def test_a_version_that_does_not_follow_is_rolled_back(patient: Party) -> None:
+    other = manifest_of(patient)
+    with pytest.raises(RecordRolledBack):
+        check_chain([manifest_of(patient), manifest_of(patient, version=2, prev=other.id)], complete=False)
+
+
+def test_a_missing_version_is_rolled_back(patient: Party) -> None:
+    first = manifest_of(patient)
+    third = manifest_of(patient, version=3, prev=first.id)
+    check_chain([first, third], complete=False)
+    for versions in ([first, third], [third]):
+        with pytest.raises(RecordRolledBack):
+            check_chain(versions, complete=True)
+
+
+def test_versions_of_two_records_or_out_of_order_are_a_wrong_answer(patient: Party) -> None:
+    first = manifest_of(patient)
+    second = manifest_of(patient, version=2, prev=first.id)
+    other = manifest_of(patient, version=2, prev=first.id, record="0198f000-0000-7000-8000-000000000002")
+    for versions in ([first, other], [second, first], [first, first]):
+        with pytest.raises(WrongAnswer):
+            check_chain(versions, complete=False)
+
+
+# --- grants, requests, scope-keys ---------------------------------------------------------------------------------
+
+
+def test_a_grant_is_checked(patient: Party, author: Party) -> None:
+    grant = grant_to(patient, author)
+    checked = check_grant(grant, grant_id=id_of(grant), patient=patient.party, recipient=author.party)
+    assert checked.recipient_entry.id == author.party.current.id
+
+
+def test_another_grant_than_the_one_asked_for_is_a_wrong_answer(patient: Party, author: Party) -> None:
+    grant = grant_to(patient, author)
+    with pytest.raises(WrongAnswer):
+        check_grant(grant, grant_id="A" * 43, patient=patient.party, recipient=author.party)
+    other = Party(Role.RECIPIENT)
+    with pytest.raises(WrongAnswer):
+        check_grant(grant, grant_id=id_of(grant), patient=patient.party, recipient=other.party)
+
+
+@pytest.mark.parametrize("member", ["patient_entry", "recipient_entry"])
+def test_a_grant_that_names_a_foreign_key_entry_is_refused(patient: Party, author: Party, member: str) -> None:
+    members: dict[str, Any] = {member: "A" * 43}
+    grant = grant_to(patient, author, **members)
+    with pytest.raises(ContextMismatch):
+        check_grant(grant, grant_id=id_of(grant), patient=patient.party, recipient=author.party)
+
+
+def test_a_grant_by_a_recipient_is_refused(author: Party) -> None:
+    giver = Party(Role.RECIPIENT)
+    grant = grant_to(giver, author)
+    with pytest.raises(ContextMismatch):
+        check_grant(grant, grant_id=id_of(grant), patient=giver.party, recipient=author.party)
+
+
+def request_to(patient: Party, recipient: Party, text: str, **members: Any) -> str:
+    claims: dict[str, Any] = {
+        "exp": NOW + 500,
+        "actions": (Action.READ,),
+        "purpose": Purpose.TREAT,
+        "recipient_entry": recipient.party.current.id,
+        "patient_entry": patient.party.current.id,
+        "sealed": text,
+    }
+    return recipient.sign(st.DisclosureRequest, patient.did, **(claims | members))
+
+
+def content_for(patient: Party, recipient: Party, jti: str) -> str:
+    content = RequestContent(iss=recipient.did, aud=patient.did, jti=jti, scopes=["allergies"], reason="why")
+    return seal_content(content, patient.keyring.receiving(0).public_key())
+
+
+def test_a_request_opens(patient: Party, author: Party) -> None:
+    jti = st.new_jti()
+    token = request_to(patient, author, content_for(patient, author, jti), jti=jti)
+    checked = check_request(token, request_id=id_of(token), patient=patient.party, recipient=author.party)
+    content = open_request(checked.statement.payload, patient.keyring.receiving(0))
+    assert (content.scopes, content.reason) == (["allergies"], "why")
+
+
+def test_anothers_sealed_text_in_ones_own_request_is_context_mismatch(patient: Party, author: Party) -> None:
+    thief = Party(Role.RECIPIENT)
+    jti = st.new_jti()
+    token = request_to(patient, thief, content_for(patient, author, jti), jti=jti)
+    checked = check_request(token, request_id=id_of(token), patient=patient.party, recipient=thief.party)
+    with pytest.raises(ContextMismatch):
+        open_request(checked.statement.payload, patient.keyring.receiving(0))
+
+
+def test_an_earlier_sealed_text_in_a_new_request_is_context_mismatch(patient: Party, author: Party) -> None:
+    token = request_to(patient, author, content_for(patient, author, st.new_jti()))
+    checked = check_request(token, request_id=id_of(token), patient=patient.party, recipient=author.party)
+    with pytest.raises(ContextMismatch):
+        open_request(checked.statement.payload, patient.keyring.receiving(0))
+
+
+def test_a_grants_sealed_names_of_another_grant_are_context_mismatch(patient: Party, author: Party) -> None:
+    content = GrantContent(iss=patient.did, aud=author.did, jti=st.new_jti(), scopes=["allergies"])
+    text = seal_content(content, author.keyring.receiving(0).public_key())
+    grant = st.verify_stored(grant_to(patient, author, sealed=text), st.Grant, patient.party)
+    with pytest.raises(ContextMismatch):
+        open_grant(grant.payload, author.keyring.receiving(0))
+
+
+@pytest.mark.parametrize("text", [b64url(bytes(200)), b64url(b"x"), "AAAA"])
+def test_sealed_text_that_is_none_is_refused(patient: Party, author: Party, text: str) -> None:
+    token = request_to(patient, author, text)
+    checked = check_request(token, request_id=id_of(token), patient=patient.party, recipient=author.party)
+    with pytest.raises(VerificationFailed):
+        open_request(checked.statement.payload, patient.keyring.receiving(0))
+
+
+def test_a_request_to_somebody_else_is_a_wrong_answer(patient: Party, author: Party) -> None:
+    other = Party(Role.PATIENT)
+    token = request_to(other, author, b64url(bytes(200)))
+    with pytest.raises(WrongAnswer):
+        check_request(token, request_id=id_of(token), patient=patient.party, recipient=author.party)
+
+
+def test_a_scope_key_by_somebody_else_is_refused(patient: Party) -> None:
+    other = Party(Role.PATIENT)
+    members: dict[str, Any] = {
+        "scope": patient.keyring.scope_id("allergies"),
+        "epoch": 0,
+        "delegating_key": other.keyring.delegating("allergies", 0).public_key().b64,
+    }
+    with pytest.raises(VerificationFailed):
+        check_scope_key(other.sign(st.ScopeKey, REGISTRY_AUDIENCE, **members), patient.party)
+    with pytest.raises(VerificationFailed):
+        check_scope_key(patient.sign(st.ScopeKey, REGISTRY_AUDIENCE, signer=other, **members), patient.party)
+    assert check_scope_key(patient.sign(st.ScopeKey, REGISTRY_AUDIENCE, **members), patient.party)
+
+
+def test_a_scope_key_that_is_no_point_is_refused(patient: Party) -> None:
+    token = patient.sign(
+        st.ScopeKey,
+        REGISTRY_AUDIENCE,
+        scope=patient.keyring.scope_id("allergies"),
+        epoch=0,
+        delegating_key=b64url(b"\x02" + b"\xff" * 32),
+    )
+    with pytest.raises(VerificationFailed) as refusal:
+        check_scope_key(token, patient.party)
+    assert refusal.value.code == "malformed_key_material"
+
+
+def test_a_record_outside_the_grant_is_a_wrong_answer(patient: Party, author: Party) -> None:
+    limited = st.GrantScope(
+        scope=patient.keyring.scope_id("allergies"),
+        epoch=0,
+        delegating_key=patient.keyring.delegating("allergies", 0).public_key().b64,
+        capsules=(b64url(bytes(31) + b"x"),),
+    )
+    whole = st.verify_stored(grant_to(patient, author), st.Grant, patient.party).payload
+    narrow = st.verify_stored(grant_to(patient, author, scopes=(limited,)), st.Grant, patient.party).payload
+    assert entry_index(whole, manifest_of(patient).payload) == 0
+    for grant, manifest in ((narrow, manifest_of(patient)), (whole, manifest_of(patient, epoch=1))):
+        with pytest.raises(WrongAnswer):
+            entry_index(grant, manifest.payload)
+
+
+# --- receipts -----------------------------------------------------------------------------------------------------
+
+
+RECEIPT: dict[str, Any] = {"act": "erased", "statement": "A" * 43, "grant": "E" * 43, "seq": 1}
+
+
+def test_a_receipt_is_checked(patient: Party, proxy: Party) -> None:
+    token = proxy.sign(st.Receipt, patient.did, **RECEIPT)
+    check_receipt(token, proxy.party, act="erased", statement="A" * 43, grant="E" * 43, audience=patient.did)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"act": "stored"}, {"statement": "E" * 43}, {"grant": "A" * 43}],
+)
+def test_a_receipt_for_something_else_is_invalid(patient: Party, proxy: Party, change: dict[str, Any]) -> None:
+    token = proxy.sign(st.Receipt, patient.did, **(RECEIPT | change))
+    with pytest.raises(ReceiptInvalid):
+        check_receipt(token, proxy.party, act="erased", statement="A" * 43, grant="E" * 43, audience=patient.did)
+
+
+def test_a_receipt_to_somebody_else_or_by_somebody_else_is_invalid(patient: Party, proxy: Party, author: Party) -> None:
+    other = Party(Role.PROXY)
+    tokens = [
+        (proxy.sign(st.Receipt, author.did, **RECEIPT), proxy),
+        (other.sign(st.Receipt, patient.did, **RECEIPT), proxy),
+        (author.sign(st.Receipt, patient.did, **RECEIPT), author),
+    ]
+    for token, signer in tokens:
+        with pytest.raises(ReceiptInvalid):
+            check_receipt(token, signer.party, act="erased", statement="A" * 43, grant="E" * 43, audience=patient.did)
+
+
+def test_a_receipt_for_other_cfrags_is_invalid(patient: Party, proxy: Party) -> None:
+    members = RECEIPT | {"act": "reencrypted", "cfrags": ("A" * 43,)}
+    token = proxy.sign(st.Receipt, patient.did, **members)
+    expected: dict[str, Any] = {"statement": "A" * 43, "grant": "E" * 43, "audience": patient.did}
+    check_receipt(token, proxy.party, act="reencrypted", cfrags=["A" * 43], **expected)
+    for cfrags in (["E" * 43], [], ["A" * 43, "A" * 43]):
+        with pytest.raises(ReceiptInvalid):
+            check_receipt(token, proxy.party, act="reencrypted", cfrags=cfrags, **expected)
+
+
+# --- re-encryptions -----------------------------------------------------------------------------------------------
+
+
+def reencrypted(patient: Party, author: Party) -> CfragTask:
+    delegating, receiving = patient.keyring.delegating("allergies", 0), author.keyring.receiving(0).public_key()
+    kfrags = umbral.generate_kfrags(delegating, receiving, patient.keyring.signer(0), 2, 3)
+    capsule, _ = umbral.encrypt(delegating.public_key(), b"x")
+    return CfragTask(
+        capsule=bytes(capsule),
+        verifying_key=bytes(patient.keyring.signer(0).verifying_key()),
+        delegating_key=bytes(delegating.public_key()),
+        receiving_key=bytes(receiving),
+        cfrags=tuple(bytes(umbral.reencrypt(capsule, kfrag)) for kfrag in kfrags),
+    )
+
+
+def test_honest_cfrags_hold(patient: Party, author: Party) -> None:
+    assert check_cfrags(reencrypted(patient, author)) == (True, True, True)
+
+
+def test_a_lying_cfrag_does_not_hold(patient: Party, author: Party) -> None:
+    task, other = reencrypted(patient, author), reencrypted(patient, author)
+    mixed = CfragTask(
+        task.capsule,
+        task.verifying_key,
+        task.delegating_key,
+        task.receiving_key,
+        (task.cfrags[0], other.cfrags[1], b"", b"x" * 359, task.cfrags[2]),
+    )
+    assert check_all_cfrags([mixed]) == [(True, False, False, False, True)]
+
+
+def test_a_cfrag_for_another_recipient_does_not_hold(patient: Party, author: Party) -> None:
+    task = reencrypted(patient, author)
+    other = bytes(Party(Role.RECIPIENT).keyring.receiving(0).public_key())
+    assert check_cfrags(CfragTask(task.capsule, task.verifying_key, task.delegating_key, other, task.cfrags)) == (
+        False,
+        False,
+        False,
+    )
+
+
+def test_a_capsule_that_is_none_is_refused(patient: Party, author: Party) -> None:
+    task = reencrypted(patient, author)
+    with pytest.raises(MalformedKeyMaterial):
+        check_cfrags(CfragTask(b"x" * 98, task.verifying_key, task.delegating_key, task.receiving_key, task.cfrags))
+
+
+# --- codes --------------------------------------------------------------------------------------------------------
+
+
+def test_refusals_of_shared_code_keep_their_code() -> None:
+    with pytest.raises(KeyChainRolledBack), verifying():
+        raise ChainRolledBack
+    with pytest.raises(VerificationFailed) as refusal, verifying():
+        raise MalformedKeyMaterial
+    assert refusal.value.code == "malformed_key_material"
+    assert refusal.value.hint
+    assert VerificationFailed.from_refusal(refusal.value) is refusal.value
