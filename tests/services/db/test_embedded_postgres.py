@@ -485,7 +485,7 @@ async def test_binaries_out_of_reach_are_copied_once(postgres_dir: Path, closed_
 def ordinary_python() -> str | None:
     """An interpreter of this version that an ordinary user can run with the packages of this environment."""
     for program in (sys.executable, "/usr/bin/python3"):
-        code = f"import sys, asyncpg; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
+        code = f"import sys, client.embedded.postgres; sys.exit(sys.version_info[:2] != {sys.version_info[:2]})"
         try:
             tried = subprocess.run(
                 [program, "-c", code],

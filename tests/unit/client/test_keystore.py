@@ -131,6 +131,7 @@ def test_a_keystore_of_another_form_is_refused(path: Path, place: tuple[str, ...
         (("header", "did"), Keyring.generate().did),
         (("sealed",), "A" * 96),
     ],
+    ids=["operations", "memory", "salt", "did", "ciphertext"],
 )
 def test_a_changed_header_or_ciphertext_does_not_open(path: Path, place: tuple[str, ...], value: Any) -> None:
     change(path, *place, value=value)
