@@ -5,12 +5,14 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+# A client without the plug-in may stand earlier on the PATH than the one that has it.
+COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit lock vectors examples clean
+.PHONY: help setup demo up test lint types contracts unit lock vectors examples engine compose-up compose-demo compose-down compose-test clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv and install the project with its locked dependencies.
 
@@ -45,14 +47,29 @@ unit: $(READY)
 	@$(BIN)/pytest -n 2 --dist loadfile
 
 lock: ## Write requirements/*.txt anew from pyproject.toml (needs uv).
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml -o requirements/runtime.txt
-	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url --no-emit-find-links --no-annotate --no-header pyproject.toml --extra dev -o requirements/dev.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/runtime.txt
+	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --extra dev -o requirements/dev.txt
 
 vectors: $(READY) ## Write fresh test vectors.
 	@$(BIN)/python -m tests.vectors.generate
 
 examples: $(READY) ## Write the examples that the OpenAPI documents show.
 	@$(BIN)/python -m tests.examples.generate
+
+engine: ## Make sure of a container engine, Compose and the base images (Debian, root).
+	@.ci/engine
+
+compose-up: ## Start the platform in containers and wait until it is healthy.
+	@$(COMPOSE) up --build --detach --wait
+
+compose-demo: ## Tell the story against the platform in containers.
+	@$(COMPOSE) run --rm demo
+
+compose-down: ## Stop the containers; their data stay (add -v by hand to delete those too).
+	@$(COMPOSE) --profile '*' down
+
+compose-test: $(READY) ## Test the containers on a real engine: isolation, faults, replicas.
+	@$(BIN)/pytest -m compose --timeout 900 tests/compose
 
 clean: ## Remove what the targets made.
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

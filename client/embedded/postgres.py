@@ -35,7 +35,6 @@ import socket
 import stat
 import subprocess
 import sys
-import threading
 import time
 from pathlib import Path
 from types import TracebackType
@@ -44,6 +43,7 @@ from urllib.parse import quote
 
 import asyncpg
 
+from client.embedded.process import SupervisedProcess
 from shared.errors import PcehrError
 
 SUPERUSER = "postgres"
@@ -86,65 +86,14 @@ class _Account(NamedTuple):
     gid: int
 
 
-class _Postmaster:
-    """A server process and the thread that started it.
-
-    Linux sends the parent's death signal when the *thread* that forked ends, not the process. So the fork happens in
-    a thread of its own, which lives exactly as long as the server: whoever calls `start` may end without harm.
-    """
+class _Postmaster(SupervisedProcess):
+    """The server's process."""
 
     def __init__(self, command: list[str], *, log: Path, cwd: Path) -> None:
-        self._command = command
-        self._log = log
-        self._cwd = cwd
-        self._started = threading.Event()
-        self._failure: OSError | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._thread = threading.Thread(target=self._run, name="embedded-postgres", daemon=True)
-        self._thread.start()
-        self._started.wait()
-        if self._failure is not None:
-            raise EmbeddedPostgresError(f"The server's process could not be started: {self._failure.strerror}.")
-
-    def _run(self) -> None:
         try:
-            with self._log.open("ab") as log:
-                self._process = subprocess.Popen(  # noqa: S603  The command holds no input of anybody's.
-                    self._command,
-                    stdin=subprocess.DEVNULL,
-                    stdout=log,
-                    stderr=log,
-                    cwd=self._cwd,
-                    env=_environment(),
-                    # A session of its own, so that Ctrl-C in a terminal reaches the supervisor only, which then
-                    # stops the services before their database.
-                    start_new_session=True,
-                )
+            super().__init__(command, log=log, cwd=cwd, env=_environment())
         except OSError as error:
-            self._failure = error
-            return
-        finally:
-            self._started.set()
-        self._process.wait()
-
-    @property
-    def pid(self) -> int:
-        assert self._process is not None
-        return self._process.pid
-
-    @property
-    def running(self) -> bool:
-        return self._thread.is_alive()
-
-    async def ended_within(self, seconds: float) -> bool:
-        """Whether the server has ended, waiting for it at most so long."""
-        await asyncio.to_thread(self._thread.join, seconds)
-        return not self.running
-
-    def signal(self, number: signal.Signals) -> None:
-        assert self._process is not None
-        if self.running:
-            self._process.send_signal(number)
+            raise EmbeddedPostgresError(f"The server's process could not be started: {error.strerror}.") from None
 
     def kill(self) -> None:
         """End the server without a chance to object; its children notice that it is gone and leave."""

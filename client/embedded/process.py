@@ -25,14 +25,19 @@ _INHERITED = ("PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "LD_LIBRARY_PATH
 database's address in it would reach services that must not have them."""
 
 
-class ChildProcess:
-    """A running program, its log, and the group of processes that it leads."""
+class SupervisedProcess:
+    """A running program, its log, the group of processes that it leads, and the thread that started it.
+
+    Linux sends the parent's death signal when the *thread* that forked ends, not the process. So the fork happens in
+    a thread of its own, which lives exactly as long as the program: whoever made this object may end without harm.
+    Raises OSError where the program cannot be started.
+    """
 
     def __init__(self, command: Sequence[str], *, log: Path, cwd: Path, env: Mapping[str, str]) -> None:
-        self._command = [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid()), "-1", "-1", *command]
+        self._command = list(command)
         self._log = log
         self._cwd = cwd
-        self._env = environment(env)
+        self._env = dict(env)
         self._started = threading.Event()
         self._failure: OSError | None = None
         self._process: subprocess.Popen[bytes] | None = None
@@ -40,7 +45,7 @@ class ChildProcess:
         self._thread.start()
         self._started.wait()
         if self._failure is not None:
-            raise ServiceNotStarted(f"A process could not be started: {self._failure.strerror}.")
+            raise self._failure
 
     def _run(self) -> None:
         try:
@@ -84,11 +89,26 @@ class ChildProcess:
         await asyncio.to_thread(self._thread.join, seconds)
         return not self.running
 
-    def terminate(self) -> None:
-        """Ask it to finish what it is doing and to end."""
+    def signal(self, number: signal.Signals) -> None:
+        """Send it a signal, if it still runs."""
         assert self._process is not None
         if self.running:
-            self._process.terminate()
+            self._process.send_signal(number)
+
+
+class ChildProcess(SupervisedProcess):
+    """A service, with an environment of its own and the wish to end when this process does."""
+
+    def __init__(self, command: Sequence[str], *, log: Path, cwd: Path, env: Mapping[str, str]) -> None:
+        shim = [sys.executable, "-I", "-S", str(_SHIM), str(os.getpid()), "-1", "-1"]
+        try:
+            super().__init__([*shim, *command], log=log, cwd=cwd, env=environment(env))
+        except OSError as error:
+            raise ServiceNotStarted(f"A process could not be started: {error.strerror}.") from None
+
+    def terminate(self) -> None:
+        """Ask it to finish what it is doing and to end."""
+        self.signal(signal.SIGTERM)
 
     def kill_group(self) -> None:
         """End it and all its children without a chance to object; also those that outlived it."""
