@@ -1,0 +1,45 @@
+"""One stack for the whole run. These tests need an engine and are left out unless asked for: `make compose-test`."""
+
+from __future__ import annotations
+
+import secrets
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from tests.compose.stack import OutsideActors, Stack
+
+_figures: list[str] = []
+"""What was measured; shown at the end of the run."""
+
+
+@pytest.fixture(scope="session")
+async def stack() -> AsyncIterator[Stack]:
+    stack = Stack(f"pcehr-test-{secrets.token_hex(4)}")
+    try:
+        await stack.up()
+        _figures.append(f"all healthy after {stack.seconds_to_healthy:.1f} s")
+        yield stack
+    finally:
+        await stack.down()
+
+
+@pytest.fixture
+async def make(stack: Stack, tmp_path: Path) -> AsyncIterator[OutsideActors]:
+    maker = OutsideActors(stack.registry_url, tmp_path)
+    yield maker
+    await maker.close()
+
+
+@pytest.fixture(scope="session")
+def figures() -> list[str]:
+    """Lines to be shown at the end of the run."""
+    return _figures
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    if _figures:
+        terminalreporter.section("measured")
+        for line in _figures:
+            terminalreporter.write_line(line)
