@@ -6,8 +6,11 @@ shorter than or different from one this service has seen before is refused, what
 
 from __future__ import annotations
 
+import asyncio
+import json
+import math
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Protocol
 
 import httpx
@@ -15,15 +18,24 @@ from cachetools import TTLCache
 
 from shared.crypto.signing import VerifyKey
 from shared.did import split_key_id
-from shared.errors import NotFound, PcehrError, RegistryUnavailable, Unauthenticated
+from shared.errors import NotFound, PcehrError, RegistryUnavailable
 from shared.identity import ChainRolledBack, VerifiedParty, verify_chain
 from shared.jose import parse
 from shared.statements import Payload
 from shared.tokens import keys_from_jwks, unverified_key_id
 
 MAX_CACHED_PARTIES = 10_000
+MAX_ANSWER_BYTES = 5 * 1024 * 1024
+"""A chain of a thousand key-entries of 4 KiB fits; nothing the registry has to say is longer."""
+ANSWER_SECONDS = 10.0
+ASK_ANEW_SECONDS = 5.0
+CHAIN_AT_ONCE = 8
+"""Key-entries verified without a thread; each takes a fraction of a millisecond."""
 JWKS_RELOAD_SECONDS = 5.0
 """An unknown key id makes the JWKS be fetched anew, but not more often than this."""
+JWKS_FRESH_SECONDS = 600.0
+JWKS_USABLE_SECONDS = 3_600.0
+"""How long keys are used while the registry is away."""
 
 
 class UnknownParty(NotFound):
@@ -49,6 +61,7 @@ class PartyDirectory:
         self._url = registry_url.rstrip("/")
         self._store = store
         self._cache: TTLCache[str, VerifiedParty] = TTLCache(MAX_CACHED_PARTIES, max(cache_seconds, 0))
+        self._asked_anew: TTLCache[str, bool] = TTLCache(MAX_CACHED_PARTIES, ASK_ANEW_SECONDS)
 
     async def resolve(self, did: str) -> VerifiedParty:
         """The party as the registry shows it now (or did, at most the cache's lifetime ago).
@@ -58,18 +71,26 @@ class PartyDirectory:
         cached = self._cache.get(did)
         if cached is not None:
             return cached
-        party = verify_chain(did, await self._fetch(did))
-        known = await self._store.load(did)
-        if known is not None and not party.extends(verify_chain(did, known)):
-            raise ChainRolledBack
-        if known is None or len(known) < len(party.entries):
+        shown = await self._fetch(did)
+        known = await self._store.load(did) or []
+        if shown[: len(known)] != known:
+            # Perhaps the party changed its keys between the two looks; a second one tells that from a roll-back.
+            shown = await self._fetch(did)
+            if shown[: len(known)] != known:
+                await _verified(did, shown)
+                raise ChainRolledBack
+        party = await _verified(did, shown)
+        if len(known) < len(shown):
             await self._store.save(did, party.tokens)
         self._cache[did] = party
         return party
 
     async def resolve_anew(self, did: str) -> VerifiedParty:
-        """As `resolve`, but asks the registry whatever the cache holds."""
-        self._cache.pop(did, None)
+        """As `resolve`, but asks the registry whatever the cache holds; for one party not more often than every
+        `ASK_ANEW_SECONDS`, since anybody can name a key that is not there."""
+        if did not in self._asked_anew:
+            self._asked_anew[did] = True
+            self._cache.pop(did, None)
         return await self.resolve(did)
 
     async def issuer_of(self, token: str, kind: type[Payload]) -> VerifiedParty:
@@ -84,32 +105,34 @@ class PartyDirectory:
         return party
 
     async def resolve_for_less(self, did: str) -> VerifiedParty:
-        """As `resolve`, but falls back to the last chain seen when the registry is away.
+        """As `resolve`, but uses the last chain seen where the registry shows none that continues it.
 
-        Only for statements that take access away: a revocation must not depend on the registry being up.
+        Only for statements that take access away: a revocation must depend neither on the registry being up nor on
+        its being honest.
         """
+        known = await self._store.load(did)
         try:
             return await self.resolve(did)
-        except RegistryUnavailable:
-            known = await self._store.load(did)
+        except PcehrError:
             if known is None:
                 raise
-            return verify_chain(did, known)
+            return await _verified(did, known)
 
     async def issuer_of_for_less(self, token: str, kind: type[Payload]) -> VerifiedParty:
-        """As `issuer_of`, but falls back to the last chain seen when the registry is away.
+        """As `issuer_of`, but uses the last chain seen where it holds the key that the statement names and the
+        registry shows none that continues it.
 
-        Only for statements that take access away. Where the chain seen does not hold the key that the statement
-        names, nobody can say yet whose key it is, and `RegistryUnavailable` stands.
+        Only for statements that take access away. Where no chain seen holds that key, nobody but the registry can
+        say whose key it is, and what `issuer_of` raises stands.
         """
+        did, key = split_key_id(parse(token, typ=kind.typ, max_size=kind.max_size).kid)
+        known = await self._store.load(did)
         try:
             return await self.issuer_of(token, kind)
-        except RegistryUnavailable:
-            did, key = split_key_id(parse(token, typ=kind.typ, max_size=kind.max_size).kid)
-            known = await self._store.load(did)
+        except PcehrError:
             if known is None:
                 raise
-            party = verify_chain(did, known)
+            party = await _verified(did, known)
             if key not in party.all_identity_keys:
                 raise
             return party
@@ -126,47 +149,97 @@ class PartyDirectory:
         return party
 
     async def _fetch(self, did: str) -> list[str]:
-        try:
-            response = await self._http.get(f"{self._url}/v1/parties/{did}")
-        except httpx.HTTPError:
-            raise RegistryUnavailable from None
-        if response.status_code == 404:
+        status, body = await _get(self._http, f"{self._url}/v1/parties/{did}")
+        if status == 404:
             raise UnknownParty
-        if response.status_code != 200:
-            raise RegistryUnavailable
         try:
-            return [str(entry) for entry in response.json()["entries"]]
-        except (ValueError, KeyError, TypeError):
+            return [str(entry) for entry in json.loads(body)["entries"]]
+        except (ValueError, KeyError, TypeError, RecursionError):
             raise RegistryUnavailable from None
+
+
+async def _verified(did: str, tokens: Sequence[str]) -> VerifiedParty:
+    """`verify_chain`, in a thread where it takes long enough to hold others up."""
+    if len(tokens) <= CHAIN_AT_ONCE:
+        return verify_chain(did, tokens)
+    return await asyncio.to_thread(verify_chain, did, tokens)
+
+
+async def _get(http: httpx.AsyncClient, url: str) -> tuple[int, bytes]:
+    """Status (200 or 404) and body of an answer of the registry, bounded in time and size whatever it sends.
+
+    httpx bounds each read, not the whole: a registry that sends a byte now and then would hold its caller for ever.
+    Raises `RegistryUnavailable`.
+    """
+    try:
+        async with (
+            asyncio.timeout(ANSWER_SECONDS),
+            http.stream("GET", url, headers={"accept-encoding": "identity"}, follow_redirects=False) as response,
+        ):
+            # Nothing compressed was asked for, and a small compressed answer may be a very large one.
+            if response.status_code not in (200, 404) or "content-encoding" in response.headers:
+                raise RegistryUnavailable
+            body = bytearray()
+            async for chunk in response.aiter_bytes():
+                body += chunk
+                if len(body) > MAX_ANSWER_BYTES:
+                    raise RegistryUnavailable
+            return response.status_code, bytes(body)
+    except (httpx.HTTPError, TimeoutError):
+        raise RegistryUnavailable from None
 
 
 class TokenKeys:
-    """The registry's token keys, fetched when needed and again when a token names a key not seen yet."""
+    """The registry's token keys: fetched when needed, again when a token names a key not seen yet, and again when
+    they have grown old, so that a key the registry no longer shows is forgotten."""
 
     def __init__(self, fetch: Callable[[], Awaitable[dict[str, VerifyKey]]]) -> None:
         self._fetch = fetch
         self._keys: dict[str, VerifyKey] = {}
-        self._fetched_at = -JWKS_RELOAD_SECONDS
+        self._tried_at = self._fetched_at = -math.inf
+        self._one_at_a_time = asyncio.Lock()
 
     async def for_token(self, token: str) -> dict[str, VerifyKey]:
         """Keys that may have signed `token`; raises `Unauthenticated` or `RegistryUnavailable`."""
-        if unverified_key_id(token) not in self._keys and time.monotonic() - self._fetched_at >= JWKS_RELOAD_SECONDS:
-            self._keys = await self._fetch()
-            self._fetched_at = time.monotonic()
-        if not self._keys:
-            raise Unauthenticated
+        key_id = unverified_key_id(token)
+        if self._wants_fetching(key_id):
+            async with self._one_at_a_time:
+                if self._wants_fetching(key_id):
+                    await self._reload()
+        if time.monotonic() - self._fetched_at > JWKS_USABLE_SECONDS:
+            raise RegistryUnavailable
         return self._keys
+
+    def _wants_fetching(self, key_id: str) -> bool:
+        now = time.monotonic()
+        wanted = key_id not in self._keys or now - self._fetched_at > JWKS_FRESH_SECONDS
+        # Failed attempts count as well: junk tokens must not make a service hammer a registry that is away.
+        return wanted and now - self._tried_at >= JWKS_RELOAD_SECONDS
+
+    async def _reload(self) -> None:
+        self._tried_at = time.monotonic()
+        try:
+            self._keys = await self._fetch()
+        except RegistryUnavailable:
+            if not self._keys:
+                raise
+            return
+        self._fetched_at = time.monotonic()
 
 
 def jwks_fetcher(http: httpx.AsyncClient, registry_url: str) -> Callable[[], Awaitable[dict[str, VerifyKey]]]:
-    """A function that fetches the registry's JWKS over HTTP."""
+    """A function that fetches the registry's JWKS over HTTP; it raises `RegistryUnavailable`."""
 
     async def fetch() -> dict[str, VerifyKey]:
+        status, body = await _get(http, f"{registry_url.rstrip('/')}/.well-known/jwks.json")
+        if status != 200:
+            raise RegistryUnavailable
         try:
-            response = await http.get(f"{registry_url.rstrip('/')}/.well-known/jwks.json")
-            response.raise_for_status()
-            return keys_from_jwks(response.json())
-        except (httpx.HTTPError, ValueError, AttributeError, PcehrError):
+            keys = keys_from_jwks(json.loads(body))
+        except (ValueError, AttributeError, TypeError, RecursionError, PcehrError):
             raise RegistryUnavailable from None
+        if not keys:
+            raise RegistryUnavailable
+        return keys
 
     return fetch

@@ -12,8 +12,9 @@ import secrets
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, Any, ClassVar, Generic, Literal, Protocol, Self, TypeVar
+from urllib.parse import urlsplit
 
-from pydantic import Field, StringConstraints, ValidationError, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, ValidationError, model_validator
 
 from shared import did, jose, wire
 from shared.crypto.signing import SigningKey, VerifyKey
@@ -61,8 +62,22 @@ class Payload(WireModel):
         return expiry
 
 
+def _host_and_port(endpoint: str) -> str:
+    """Refuse what no client could connect to: an empty host, or a port that is none."""
+    try:
+        parts = urlsplit(endpoint)
+        usable = bool(parts.hostname) and parts.port != 0
+    except ValueError:
+        usable = False
+    if not usable:
+        raise ValueError("an endpoint has a host and, if any, a port from 1 to 65535")
+    return endpoint
+
+
 Endpoint = Annotated[
-    str, StringConstraints(max_length=200, pattern=r"^https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._/-]*)?$")
+    str,
+    StringConstraints(max_length=200, pattern=r"^https?://[A-Za-z0-9.\[\]:_-]+(/[A-Za-z0-9._/-]*)?$"),
+    AfterValidator(_host_and_port),
 ]
 """The base URL of a proxy: scheme, host, port and path, without credentials, query or fragment."""
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from fastapi import FastAPI
@@ -54,7 +55,12 @@ def build(
             )
             stack.push_async_callback(database.dispose)
             http = await stack.enter_async_context(
-                httpx.AsyncClient(timeout=settings.http_timeout_seconds, transport=transport)
+                httpx.AsyncClient(
+                    timeout=settings.http_timeout_seconds,
+                    transport=transport,
+                    # Nobody's answers may leave a trace in what is asked later.
+                    cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
+                )
             )
             arithmetic = Arithmetic(settings.workers)
             stack.push_async_callback(arithmetic.close)

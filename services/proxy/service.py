@@ -109,6 +109,8 @@ class ProxyService:
             recipient = await self._directory.resolve_holding(payload.aud, payload.recipient_entry)
             patient_entry = domain.entry_of(patient, payload.patient_entry, Role.PATIENT)
             recipient_entry = domain.entry_of(recipient, payload.recipient_entry, Role.RECIPIENT)
+            # The box is not signed, and whoever holds the grant can send another: the patient has not done this.
+            attempt.actor = None
             attempt.cause = "sealed box"
             opened = self._open(sealed)
             attempt.cause = "number or hash of kfrags"
@@ -122,7 +124,7 @@ class ProxyService:
                 verifying_key=bytes(verifying_key(patient_entry)),
                 receiving_key=bytes(receiving_key(recipient_entry)),
             )
-            attempt.cause = "grant"
+            attempt.actor, attempt.cause = payload.iss, "grant"
             return await self._keep_share(grant, kfrags)
 
     async def reencrypt(self, token: str, capsules: Sequence[str]) -> StoredAnswer:
@@ -301,15 +303,20 @@ class ProxyService:
 
     @asynccontextmanager
     async def _attempt(self, event: ReceiptAct) -> AsyncIterator[_Attempt]:
-        """Log a refusal. What is merely away is none: nothing was decided, and the request will come again."""
+        """Log the refusal of a statement that somebody proved to have signed.
+
+        What is merely away is no refusal: nothing was decided, and the request will come again. What nobody proved to
+        have signed concerns nobody and could fill the log without end, so it leaves no row.
+        """
         attempt = _Attempt(event)
         try:
             yield attempt
         except Unavailable:
             raise
         except PcehrError as refusal:
-            async with self._repository.transaction() as work:
-                await work.append_audit(_audit_entry(attempt, self._clock(), refusal.code, attempt.cause))
+            if attempt.statement is not None:
+                async with self._repository.transaction() as work:
+                    await work.append_audit(_audit_entry(attempt, self._clock(), refusal.code, attempt.cause))
             raise
 
 

@@ -73,6 +73,7 @@ def build(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
         lifespan=lifespan,
         ready=ready,
         body_limits=api.BODY_LIMITS,
+        token_before_body=["PUT /v1/"],
     )
     app.state.published = published
     app.state.access_tokens = AccessTokens(

@@ -35,6 +35,8 @@ _AWAY_STATES = (
     "25006",  # read-only: a standby, or the primary after a failover
     "57014",  # cancelled: in this service only by the statement time-out
     "25P03",  # the connection was ended since it was idle in a transaction
+    "40P01",  # undone to end a deadlock: the same transaction, begun anew, may well succeed
+    "40001",  # undone since it could not be put into an order with others; likewise
 )
 
 

@@ -13,6 +13,7 @@ from fastapi_offline import FastAPIOffline
 from shared.errors import PcehrError, TooLarge, Unavailable
 from shared.schemas.common import Problem
 from shared.web import problems
+from shared.web.access import TokenBeforeBody
 from shared.web.limits import BodyLimit, ResponseHeaders, body_limit
 from shared.web.metrics import MeasureRequests, Metrics
 
@@ -29,8 +30,12 @@ def create_app(
     lifespan: Lifespan,
     ready: Readiness,
     body_limits: Mapping[str, int],
+    token_before_body: Sequence[str] = (),
 ) -> FastAPI:
     """Assemble an app. `ready` raises a `PcehrError` while the service cannot do its work.
+
+    `token_before_body` names operations, as "METHOD /path/prefix", whose large bodies are read only for the holder of
+    a valid access token.
 
     Swagger UI's files are served by the service itself, so that no page asks another host for anything.
     """
@@ -42,6 +47,8 @@ def create_app(
         openapi_tags=[*tags, {"name": "operations", "description": "Health and figures."}],
         lifespan=lifespan,
         redoc_url=None,
+        # A redirect would repeat whatever host the request claimed to be for.
+        redirect_slashes=False,
         swagger_ui_parameters={"persistAuthorization": False, "displayRequestDuration": True, "tryItOutEnabled": True},
         license_info={"name": "GPL-3.0-only", "identifier": "GPL-3.0-only"},
         separate_input_output_schemas=False,
@@ -51,6 +58,7 @@ def create_app(
         app.include_router(router)
     app.include_router(_health(ready))
     app.include_router(metrics.router())
+    app.add_middleware(TokenBeforeBody, operations=token_before_body)
     app.add_middleware(BodyLimit, limits=body_limits)
     app.add_middleware(problems.CatchAll)
     app.add_middleware(ResponseHeaders)

@@ -23,6 +23,8 @@ class FakeRegistry:
         self.parties: dict[str, TestParty] = {}
         self.chains: dict[str, list[str]] = {}
         self.away = False
+        self.lie: httpx.Response | None = None
+        """What it answers to everybody who asks for a chain of keys, whatever the truth is."""
         self.answer_to_enrolment = httpx.Response(201, json={})
         self.enrolments: list[str] = []
         self._key = SigningKey(Seed.generate().derive("token", 32))
@@ -49,6 +51,8 @@ class FakeRegistry:
             return httpx.Response(self.answer_to_enrolment.status_code, content=self.answer_to_enrolment.content)
         if path == "/.well-known/jwks.json":
             return httpx.Response(200, json={"keys": [jwk(self._key.verify_key)]})
+        if self.lie is not None:
+            return httpx.Response(self.lie.status_code, content=self.lie.content)
         chain = self._chain(path.removeprefix("/v1/parties/"))
         return httpx.Response(404, json={}) if chain is None else httpx.Response(200, json={"entries": chain})
 

@@ -94,8 +94,14 @@ async def test_bad_signature(world: World) -> None:
     other = world.grant()
     token = f"{grant.token.rpartition('.')[0]}.{other.token.rpartition('.')[2]}"
     refused(await world.post_share(SignedGrant(token, {}, grant.shares)), 422, "bad_signature")
+    assert await world.count("audit") == 0, "what nobody proved to have signed leaves no row"
+
+
+async def test_a_rubbish_box_is_not_laid_to_the_patient(world: World) -> None:
+    grant = world.grant()
+    refused(await world.post_share(grant, world.sealed(b"rubbish")), 422, "kfrag_rejected")
     row = (await world.rows("SELECT * FROM audit"))[0]
-    assert (row["outcome"], row["actor"]) == ("bad_signature", None)
+    assert (row["outcome"], row["actor"], row["patient"]) == ("kfrag_rejected", None, world.patient.did)
 
 
 async def test_malformed(world: World) -> None:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 
+import httpx
+import pytest
+
 from shared import statements as st
 from shared.wire import SKEW_SECONDS
 from tests.services.proxy.world import World, refused
@@ -103,6 +106,21 @@ async def test_it_works_after_a_start_without_the_registry(world: World) -> None
     world.registry.away = True
     async with world.running():
         assert world.receipt(await world.revoke(grant)).act == "erased"
+
+
+@pytest.mark.parametrize("lie", ["not found", "garbage", "another party", "an error"])
+async def test_a_registry_that_lies_cannot_keep_a_share_alive(world: World, lie: str) -> None:
+    grant = await world.stored()
+    answers = {
+        "not found": httpx.Response(404, json={}),
+        "garbage": httpx.Response(200, json={"entries": ["x.y.z"]}),
+        "another party": httpx.Response(200, json={"entries": world.recipient.entries}),
+        "an error": httpx.Response(500, content=b"<html>"),
+    }
+    async with world.running():
+        world.registry.lie = answers[lie]
+        assert world.receipt(await world.revoke(grant)).act == "erased"
+    assert await world.count("kfrags") == 0
 
 
 async def test_a_key_not_seen_yet_has_to_wait_for_the_registry(world: World) -> None:

@@ -42,12 +42,14 @@ class StateError(Exception):
         self.sqlstate = sqlstate
 
 
-@pytest.mark.parametrize("state", ["08006", "53100", "53300", "57P01", "57P02", "57P03", "58030", "25006", "25P03"])
+@pytest.mark.parametrize(
+    "state", ["08006", "53100", "53300", "57P01", "57P02", "57P03", "58030", "25006", "25P03", "40P01", "40001"]
+)
 def test_states_that_mean_away(state: str) -> None:
     assert means_away(DBAPIError(None, None, StateError(state)))
 
 
-@pytest.mark.parametrize("state", ["23505", "42601", "40001", "22001", "28P01"])
+@pytest.mark.parametrize("state", ["23505", "42601", "22001", "28P01"])
 def test_states_that_do_not_mean_away(state: str) -> None:
     assert not means_away(DBAPIError(None, None, StateError(state)))
 
