@@ -191,7 +191,8 @@ async def record(
     cursor: After = None,
     limit: Limit = 50,
 ) -> RecordPage:
-    """The versions of a record that you may see, oldest first, with those bodies that live in the database."""
+    """The versions of a record that you may see, oldest first. Bodies come with what is yours, as the patient or as the
+    author, where they live in the database; what others wrote you get with `POST /v1/disclosures`."""
     return await service.reading.record(caller, record, cursor=cursor, limit=limit)
 
 
@@ -235,7 +236,8 @@ async def put_blob(sha256: BodyHash, request: Request, caller: Authorized, servi
     },
 )
 async def get_blob(sha256: BodyHash, caller: Authorized, service: Service) -> StreamingResponse:
-    """The ciphertext of a record that you may see, or one that you have uploaded. Check its hash."""
+    """The ciphertext of a record of yours, of one that you wrote or uploaded, or of one that has been disclosed to you
+    under a grant that still holds. Check its hash."""
     body = await service.bodies.get(caller, sha256)
     headers = {"content-length": str(body.size), "etag": f'"{sha256}"'}
     return StreamingResponse(body.chunks, media_type="application/octet-stream", headers=headers)
@@ -247,7 +249,7 @@ async def get_blob(sha256: BodyHash, caller: Authorized, service: Service) -> St
     summary="Ask for disclosure",
     status_code=201,
     response_model=Accepted,
-    responses=responses(*_STATEMENT, Refused, errors.StaleKeyEntry),
+    responses=responses(*_STATEMENT, Refused, errors.StaleKeyEntry, errors.TooManyRequests),
 )
 async def request_disclosure(body: RequestIn, caller: Authorized, service: Service) -> Accepted:
     """File a request with a patient. What you ask for and why is sealed to the patient; nobody else can read it."""

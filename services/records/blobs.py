@@ -29,6 +29,8 @@ READ_BYTES = 1024 * 1024
 PART_BYTES = 5 * 1024 * 1024
 """The least size of a part of a multipart upload that S3 takes; also what is held in memory for each upload."""
 _INCOMING = "incoming"
+ABANDONED_AFTER = 86_400
+"""Seconds since the last byte of an upload after which nobody is sending it any more."""
 
 
 class BlobStoreUnavailable(Unavailable):
@@ -46,6 +48,10 @@ class BlobStore(Protocol):
 
     async def get(self, sha256: str) -> AsyncIterator[bytes]:
         """The bytes of a body; raises `NotFound` before the first one, or `BlobStoreUnavailable`."""
+
+    async def sweep(self, before: float) -> None:
+        """Remove uploads that never came to their end and were last written to before this time (seconds since the
+        epoch); raises `BlobStoreUnavailable`."""
 
 
 def open_store(folder: Path, url: str | None) -> BlobStore:
@@ -93,6 +99,12 @@ class FolderBlobs:
             raise BlobStoreUnavailable from None
         return _read(file)
 
+    async def sweep(self, before: float) -> None:
+        try:
+            await asyncio.to_thread(_remove_older, self._folder / _INCOMING, before)
+        except OSError:
+            raise BlobStoreUnavailable from None
+
     def _place(self, sha256: str) -> Path:
         # Two characters, 4096 folders: no folder gets too large to list.
         return self._folder / sha256[:2] / sha256
@@ -137,6 +149,15 @@ class ObjectBlobs:
             raise BlobStoreUnavailable from None
         return _bytes_of(found.stream(READ_BYTES))
 
+    async def sweep(self, before: float) -> None:
+        try:
+            async for found in obstore.list(self._store, _INCOMING):
+                for upload in found:
+                    if upload["last_modified"].timestamp() < before:
+                        await self._discard(upload["path"])
+        except (BaseError, OSError):
+            raise BlobStoreUnavailable from None
+
     async def _discard(self, temporary: str) -> None:
         try:
             await obstore.delete_async(self._store, temporary)
@@ -170,6 +191,16 @@ def _finish(file: IO[bytes], temporary: Path, place: Path) -> None:
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+
+
+def _remove_older(folder: Path, before: float) -> None:
+    for path in folder.glob("*"):
+        try:
+            if path.stat().st_mtime < before:
+                path.unlink()
+        except FileNotFoundError:
+            # Its upload has come to an end, or another replica has just removed it.
+            continue
 
 
 def _discard(file: IO[bytes], temporary: Path) -> None:

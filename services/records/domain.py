@@ -8,7 +8,8 @@ Writing
   3. A version follows the newest one and names its manifest (`check_succession`).
   4. No record falls below its scope's floor (`check_floor`).
 Consent
-  5. A request lasts 90 days at most (`check_request`).
+  5. A request lasts 90 days at most (`check_request`), and no more than 20 of one recipient wait for the same patient's
+     answer (`check_pending`).
   6. A grant that answers a request is by the one asked to the one who asked, before the request lapses, asks for the
      same purpose and for no action more (`check_answer`), and comes with one sealed share for each proxy it names and
      none else (`check_shares`).
@@ -22,7 +23,8 @@ Disclosure
  10. Proxies that hold their share are asked first, the fastest before the others, never one that is excluded
      (`order_of_asking`).
 Delivery
- 11. A share that a proxy refuses with a 4xx is not offered again, unless the status itself asks for another try
+ 11. A share that a proxy refuses with a 4xx is not offered again, unless the status itself asks for another try, the
+     answer is no problem document, or it is about a chain of keys that the registry does not show (whole)
      (`refused_for_good`); pauses between tries double up to a cap, with jitter (`pause`).
 """
 
@@ -40,6 +42,7 @@ from services.records.errors import (
     RecordSwapped,
     SharesMismatch,
     StaleEpoch,
+    TooManyRequests,
     VersionConflict,
     WiderThanRequested,
 )
@@ -53,7 +56,12 @@ from shared.wire import SKEW_SECONDS, Action
 REQUEST_LIFETIME = 90 * 86_400
 """Seconds that a disclosure request may last."""
 
+MAX_PENDING_REQUESTS = 20
+"""Requests of one recipient that may wait for the answer of one patient."""
+
 _TRY_AGAIN = (408, 425, 429)
+_PASSING = ((404, "unknown_party"), (409, "key_chain_rolled_back"))
+"""What a proxy says of the registry's answers, which is over when the registry shows everything again."""
 
 
 @dataclass(frozen=True)
@@ -198,6 +206,12 @@ def check_request(request: DisclosureRequest) -> None:
         raise Refused("A disclosure request lasts 90 days at most.")
 
 
+def check_pending(waiting: int) -> None:
+    """Raise `TooManyRequests` when so many requests of a recipient to one patient wait that there is no room left."""
+    if waiting >= MAX_PENDING_REQUESTS:
+        raise TooManyRequests
+
+
 def check_answer(grant: Grant, asked: Asked | None, now: int) -> None:
     """Raise `NotFound`, `StatementExpired` or `WiderThanRequested` unless the grant answers the request it names."""
     if asked is None or asked.patient != grant.iss or asked.recipient != grant.aud:
@@ -267,8 +281,11 @@ def order_of_asking(
     return [proxy.did for proxy in usable]
 
 
-def refused_for_good(status: int) -> bool:
-    """Whether an HTTP status says that repeating the same message is of no use."""
+def refused_for_good(status: int, code: str | None) -> bool:
+    """Whether an answer says that repeating the same message is of no use; `code` is that of the problem document, or
+    None where the answer was none, and then it need not come from the proxy at all but from something before it."""
+    if code is None or (status, code) in _PASSING:
+        return False
     return 400 <= status < 500 and status not in _TRY_AGAIN
 
 

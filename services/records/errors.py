@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from shared.errors import Conflict, Forbidden, NotFound, Refused, Unavailable
+from shared.errors import Conflict, Forbidden, NotFound, PcehrError, Refused, Unavailable
 
 
 class JtiReused(Conflict):
@@ -43,6 +43,13 @@ class NotGranted(Forbidden):
 class StaleKeyEntry(Conflict):
     code = "stale_key_entry"
     title = "A key-entry named in the statement is not the party's newest one; fetch the party anew and sign again."
+
+
+class TooManyRequests(PcehrError):
+    code = "too_many_requests"
+    status = 429
+    title = "Too many requests of yours to this patient wait for an answer; ask again when some have been answered."
+    retry_after = 3600
 
 
 class AlreadyAnswered(Conflict):

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import logging
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from http.cookiejar import CookieJar, DefaultCookiePolicy
 
 import httpx
 from fastapi import FastAPI
 
 from services.records import api
-from services.records.blobs import open_store
+from services.records.blobs import ABANDONED_AFTER, BlobStore, BlobStoreUnavailable, open_store
 from services.records.models import Party
 from services.records.outbox import Milliseconds, Outbox, Pace, system_milliseconds
 from services.records.proxies import Proxies
@@ -31,6 +34,8 @@ from shared.registry_client import PartyDirectory, TokenKeys, jwks_fetcher
 from shared.web.access import AccessTokens
 from shared.web.app import create_app
 from shared.wire import RECORDS_AUDIENCE
+
+log = logging.getLogger("pcehr.records")
 
 
 def create() -> FastAPI:
@@ -57,29 +62,30 @@ def build(
                 application_name="pcehr-records",
             )
             stack.push_async_callback(database.dispose)
-            http = await stack.enter_async_context(
-                httpx.AsyncClient(timeout=settings.http_timeout_seconds, transport=transport)
-            )
+            # Two pools: proxies that take their time cannot use up the connections to the registry.
+            to_registry = await stack.enter_async_context(_client(settings.http_timeout_seconds, transport))
+            to_proxies = await stack.enter_async_context(_client(settings.proxy_timeout_seconds, transport))
             store = Store(database)
+            blobs = open_store(settings.blob_dir, settings.blob_url)
             directory = PartyDirectory(
-                http,
+                to_registry,
                 settings.registry_url,
                 DatabasePartyStore(database, Party),
                 cache_seconds=settings.party_cache_seconds,
             )
-            proxies = Proxies(http, directory, timeout_seconds=settings.proxy_timeout_seconds)
+            proxies = Proxies(to_proxies, directory, timeout_seconds=settings.proxy_timeout_seconds)
             outbox = Outbox(store, proxies, _pace(settings), clock=clock, milliseconds=milliseconds)
             statements = Statements(store, directory, clock)
             app.state.database = database
             app.state.service = RecordsService(
                 writing=Writing(statements),
                 reading=Reading(store, clock),
-                bodies=Bodies(store, open_store(settings.blob_dir, settings.blob_url), clock),
+                bodies=Bodies(store, blobs, clock),
                 consents=Consents(statements, outbox.kick),
                 disclosures=Disclosures(statements, proxies, hedge_seconds=settings.hedge_seconds),
             )
             app.state.access_tokens = AccessTokens(
-                TokenKeys(jwks_fetcher(http, settings.registry_url)),
+                TokenKeys(jwks_fetcher(to_registry, settings.registry_url)),
                 issuer=settings.issuer,
                 audience=RECORDS_AUDIENCE,
                 clock=clock,
@@ -87,6 +93,7 @@ def build(
             app.state.outbox = outbox
             if settings.outbox_enabled:
                 stack.push_async_callback(_end, asyncio.create_task(outbox.run()))
+            stack.push_async_callback(_end, asyncio.create_task(_sweep(blobs)))
             yield
 
     async def ready() -> None:
@@ -103,17 +110,34 @@ def build(
         lifespan=lifespan,
         ready=ready,
         body_limits=api.body_limits(settings.max_blob_bytes),
+        token_before_body=["POST /v1/", "PUT /v1/"],
     )
     return app
 
 
+def _client(timeout: float, transport: httpx.AsyncBaseTransport | None) -> httpx.AsyncClient:
+    """A client that keeps no cookie of anybody's: one party's answers must leave no trace in what others are asked."""
+    jar = CookieJar(DefaultCookiePolicy(allowed_domains=[]))
+    return httpx.AsyncClient(timeout=timeout, transport=transport, cookies=jar)
+
+
+async def _sweep(blobs: BlobStore) -> None:
+    """Remove what uploads left behind when a process was killed; the next start does what this one could not."""
+    try:
+        await blobs.sweep(time.time() - ABANDONED_AFTER)
+    except BlobStoreUnavailable:
+        log.warning("the blob store is away; abandoned uploads stay until the next start")
+
+
 def _pace(settings: Settings) -> Pace:
+    # Looking the proxy up, and asking it.
+    whole = settings.http_timeout_seconds + settings.proxy_timeout_seconds
     return Pace(
         poll=settings.outbox_poll_seconds,
         first_backoff=settings.outbox_first_backoff_seconds,
         max_backoff=settings.outbox_max_backoff_seconds,
-        # Twice the most that a delivery takes: looking the proxy up, and asking it.
-        lease=2 * (settings.http_timeout_seconds + settings.proxy_timeout_seconds),
+        whole=whole,
+        lease=2 * whole,
     )
 
 

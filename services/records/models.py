@@ -124,7 +124,8 @@ class RecordVersion(Base):
         exact_octets("wrapped_key", 104),
         exact_octets("body_hash", 32),
         CheckConstraint("body IS NULL OR octet_length(body) = size", name="body_size"),
-        Index(None, "patient", "capsule_hash"),
+        # A content key is of one version; a capsule met again would carry a grant for the one over to the other.
+        Index("uq_record_versions_patient_capsule_hash", "patient", "capsule_hash", unique=True),
         Index(None, "patient", "scope", "epoch"),
         Index(None, "body_hash"),
     )

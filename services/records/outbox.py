@@ -14,7 +14,8 @@ import random
 import secrets
 import time
 import traceback
-from collections.abc import Callable
+from collections import Counter
+from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from services.records.domain import pause
@@ -27,8 +28,10 @@ from shared.errors import DatabaseUnavailable, PcehrError
 
 log = logging.getLogger("pcehr.records.outbox")
 
-BATCH = 16
-"""Deliveries under way at once; one unreachable proxy holds up a few of them for its time-out, and no longer."""
+AT_ONCE = 64
+"""Deliveries under way at once."""
+AT_ONCE_PER_PROXY = 4
+"""Of these to one proxy, so that one that never answers leaves the places of the others alone."""
 
 Milliseconds = Callable[[], int]
 
@@ -42,12 +45,14 @@ def system_milliseconds() -> int:
 class Pace:
     """How often to look, how long to pause after failures, and how long a lease lasts; all in seconds.
 
-    A lease must outlast a delivery's time-out, or two workers would deliver the same message as a rule.
+    `whole` is the most that one delivery takes, and a lease must outlast it, or two workers would deliver the same
+    message as a rule.
     """
 
     poll: float
     first_backoff: float
     max_backoff: float
+    whole: float
     lease: float
 
 
@@ -75,39 +80,66 @@ class Outbox:
         self._kicked.set()
 
     async def run(self) -> None:
-        """Deliver until cancelled."""
-        while True:
-            try:
-                while await self.run_once():
-                    pass
-            except DatabaseUnavailable:
-                log.warning("the database is away; deliveries wait")
-            except Exception as error:
-                # The worker must outlive whatever it runs into.
-                _log_unexpected(error)
-            try:
-                async with asyncio.timeout(self._pace.poll):
-                    await self._kicked.wait()
-            except TimeoutError:
-                continue
-            finally:
+        """Deliver until cancelled. A place that gets free is filled at once, whatever the other deliveries are at."""
+        under_way: dict[asyncio.Task[None], str] = {}
+        try:
+            while True:
                 self._kicked.clear()
+                for delivery in await self._take_safely(Counter(under_way.values())):
+                    under_way[asyncio.create_task(self._make(delivery))] = delivery.proxy
+                for task in await self._until_something_happens(under_way):
+                    del under_way[task]
+                    if (error := task.exception()) is not None:
+                        _log_failure(error)
+        finally:
+            for task in under_way:
+                task.cancel()
+            await asyncio.gather(*under_way, return_exceptions=True)
 
     async def run_once(self) -> int:
-        """Make the deliveries that are due, at most `BATCH`; returns how many were tried."""
-        async with self._store.transaction() as repository:
-            due = await repository.deliveries.claim(
-                lease=secrets.token_hex(8),
-                now_ms=self._milliseconds(),
-                lease_ms=int(self._pace.lease * 1000),
-                limit=BATCH,
-            )
+        """Make deliveries that are due, as many as may be under way at once; returns how many were tried."""
+        due = await self.take(Counter())
         # Each to its end, whatever becomes of the others.
         ends = await asyncio.gather(*(self._make(delivery) for delivery in due), return_exceptions=True)
         for end in ends:
             if isinstance(end, BaseException):
                 raise end
         return len(due)
+
+    async def take(self, under_way: Counter[str]) -> list[DueDelivery]:
+        """Take due deliveries for the places that are free, revocations first; `under_way` says how many each proxy
+        is being made already. Raises `DatabaseUnavailable`."""
+        free = AT_ONCE - under_way.total()
+        if free <= 0:
+            return []
+        async with self._store.transaction() as repository:
+            return await repository.deliveries.claim(
+                lease=secrets.token_hex(8),
+                now_ms=self._milliseconds(),
+                lease_ms=int(self._pace.lease * 1000),
+                limit=free,
+                per_proxy=AT_ONCE_PER_PROXY,
+                under_way=under_way,
+            )
+
+    async def _take_safely(self, under_way: Counter[str]) -> list[DueDelivery]:
+        try:
+            return await self.take(under_way)
+        except Exception as error:
+            # The worker must outlive whatever it runs into.
+            _log_failure(error)
+            return []
+
+    async def _until_something_happens(self, under_way: Collection[asyncio.Task[None]]) -> set[asyncio.Task[None]]:
+        """The deliveries that have ended, as soon as one has; none when something new has come or the poll is due."""
+        kicked = asyncio.create_task(self._kicked.wait())
+        try:
+            done, _ = await asyncio.wait(
+                {kicked, *under_way}, timeout=self._pace.poll, return_when=asyncio.FIRST_COMPLETED
+            )
+        finally:
+            kicked.cancel()
+        return {task for task in under_way if task in done}
 
     async def _make(self, delivery: DueDelivery) -> None:
         try:
@@ -124,6 +156,14 @@ class Outbox:
             await self._done(delivery, receipt)
 
     async def _deliver(self, delivery: DueDelivery) -> str:
+        try:
+            # Over everything, the registry included: whatever drips must not keep a place for ever.
+            async with asyncio.timeout(self._pace.whole):
+                return await self._hand_over(delivery)
+        except TimeoutError:
+            raise ProxyFailure("proxy_unreachable") from None
+
+    async def _hand_over(self, delivery: DueDelivery) -> str:
         if delivery.sealed is not None:
             return await self._proxies.store(
                 delivery.proxy,
@@ -173,7 +213,14 @@ class Outbox:
         )
 
 
-def _log_unexpected(error: Exception) -> None:
+def _log_failure(error: BaseException) -> None:
+    if isinstance(error, DatabaseUnavailable):
+        log.warning("the database is away; deliveries wait")
+    else:
+        _log_unexpected(error)
+
+
+def _log_unexpected(error: BaseException) -> None:
     """The kind and the place; the text of an unexpected exception may hold anything."""
     place = traceback.extract_tb(error.__traceback__)[-1]
     log.error("unexpected %s at %s:%s while delivering", type(error).__name__, place.name, place.lineno)

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import re
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -29,6 +31,7 @@ MAX_ANSWER = 256 * 1024
 MAX_LATENCIES = 1_000
 _WEIGHT = 0.3
 """How much the last answer counts in the average; the rest is what was known before."""
+log = logging.getLogger("pcehr.records.proxies")
 _CODE = re.compile(r"[a-z][a-z_]{0,63}")
 
 Answer = TypeVar("Answer", bound=Body)
@@ -104,6 +107,11 @@ class Proxies:
         except ProxyFailure:
             self._remember(proxy, self._timeout)
             raise
+        except Exception as error:
+            # Whatever else a proxy's address or answer brings about is the proxy's failure, never the recipient's.
+            _log_unexpected(error)
+            self._remember(proxy, self._timeout)
+            raise ProxyFailure("proxy_answer_invalid") from None
         except asyncio.CancelledError:
             # Others were faster. Without this a proxy that never answers in time would always count as not tried yet.
             self._remember(proxy, time.monotonic() - started)
@@ -134,10 +142,12 @@ class Proxies:
         except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
             raise ProxyFailure("proxy_unreachable") from None
         if status not in (200, 201):
-            raise ProxyFailure(_problem_code(data), for_good=refused_for_good(status))
+            code = _problem_code(data)
+            raise ProxyFailure(code or "proxy_answer_invalid", for_good=refused_for_good(status, code))
         try:
             return answer.model_validate_json(data)
-        except ValidationError:
+        except (ValidationError, PcehrError):
+            # The second is what the members' own checks raise, which pydantic lets through.
             raise ProxyFailure("proxy_answer_invalid") from None
 
     async def _exchange(self, url: str, body: bytes) -> tuple[int, bytes]:
@@ -167,10 +177,16 @@ def _check_receipt(
     return receipt
 
 
-def _problem_code(data: bytes) -> str:
-    """The code of a proxy's problem, if it is one that can be shown."""
+def _problem_code(data: bytes) -> str | None:
+    """The code of a proxy's problem document, or None for what is no such document or has no code to be shown."""
     try:
         code = Problem.model_validate_json(data).code
-    except ValidationError:
-        return "proxy_answer_invalid"
-    return code if _CODE.fullmatch(code) else "proxy_answer_invalid"
+    except (ValidationError, PcehrError):
+        return None
+    return code if _CODE.fullmatch(code) else None
+
+
+def _log_unexpected(error: Exception) -> None:
+    """The kind and the place; the text of an unexpected exception may hold anything."""
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    log.error("unexpected %s at %s:%s while asking a proxy", type(error).__name__, place.name, place.lineno)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,6 +16,7 @@ from client.reports import GrantReport
 from client.session import Session
 from client.state import ClientState
 from client.transport import Platform
+from shared.schemas.records import GrantState
 from shared.wire import Action, Purpose
 
 KNOWN_SCOPES = ("allergies", "laboratory", "medications", "mental-health")
@@ -57,7 +59,7 @@ def in_a_month() -> int:
 async def granted(
     owner: Actor, reader: Actor, *, scopes: list[str], actions: tuple[Action, ...] = (Action.READ,)
 ) -> GrantReport:
-    """The reader asks, the owner approves all of it; returns when every proxy has its share."""
+    """The reader asks, the owner approves all of it; returns when enough proxies have their share."""
     request = await reader.recipient.request(
         owner.did,
         scopes=scopes,
@@ -67,6 +69,16 @@ async def granted(
         expires=in_a_month(),
     )
     return await owner.patient.approve(request)
+
+
+async def grant_in_state(owner: Actor, grant_id: str, state: GrantState) -> GrantReport:
+    """Waits for the outbox, up to a minute."""
+    for _ in range(300):
+        report = await owner.patient.grant(grant_id)
+        if report.state is state:
+            return report
+        await asyncio.sleep(0.2)
+    raise AssertionError(f"the grant did not become {state.value}")
 
 
 class ActorMaker:

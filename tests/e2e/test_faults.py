@@ -9,10 +9,9 @@ import pytest
 
 from client.embedded.platform import EmbeddedPlatform
 from client.errors import GrantEnded, ServiceRefused
-from client.reports import GrantReport
 from shared.schemas.records import GrantState
 from shared.wire import Action, Purpose
-from tests.e2e.actors import Actor, ActorMaker, granted, in_a_month, note
+from tests.e2e.actors import ActorMaker, grant_in_state, granted, in_a_month, note
 
 
 async def test_one_proxy_away_disclosure_goes_on(platform: EmbeddedPlatform, make: ActorMaker) -> None:
@@ -53,7 +52,7 @@ async def test_a_grant_reaches_a_proxy_that_was_away(platform: EmbeddedPlatform,
         assert grant.state is GrantState.ACTIVE
     finally:
         await platform.start("proxy-3")
-    assert (await _grant_in_state(owner, grant.id, GrantState.COMPLETE)).stored == 3
+    assert (await grant_in_state(owner, grant.id, GrantState.COMPLETE)).stored == 3
 
 
 async def test_a_revocation_is_pending_until_enough_proxies_have_answered(
@@ -114,7 +113,7 @@ async def test_the_outbox_survives_a_crash_of_the_records_service(platform: Embe
     finally:
         for proxy in ("proxy-1", "proxy-2", "proxy-3"):
             await platform.start(proxy)
-    await _grant_in_state(owner, grant.id, GrantState.COMPLETE)
+    await grant_in_state(owner, grant.id, GrantState.COMPLETE)
     assert len((await reader.recipient.fetch(grant.id)).opened) == 1
 
 
@@ -142,13 +141,3 @@ async def test_every_service_says_503_while_postgres_is_away_and_recovers_withou
         await database.start()
     assert (await owner.patient.read_record(stored.record_id)).body == b"acknowledged"
     assert platform.pids == services, "no service was restarted"
-
-
-async def _grant_in_state(owner: Actor, grant_id: str, state: GrantState) -> GrantReport:
-    """Waits for the outbox, up to a minute."""
-    for _ in range(300):
-        report = await owner.patient.grant(grant_id)
-        if report.state is state:
-            return report
-        await asyncio.sleep(0.2)
-    raise AssertionError(f"the grant did not become {state.value}")

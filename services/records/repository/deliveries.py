@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Literal, TypeAlias
 
-from sqlalchemy import and_, delete, or_, select, update
+from sqlalchemy import and_, case, delete, func, literal, or_, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -80,12 +80,27 @@ class Deliveries:
                 )
             )
 
-    async def claim(self, *, lease: str, now_ms: int, lease_ms: int, limit: int) -> list[DueDelivery]:
-        """Take up to `limit` due deliveries that nobody else is about to make; the lease ends after `lease_ms`."""
+    async def claim(
+        self,
+        *,
+        lease: str,
+        now_ms: int,
+        lease_ms: int,
+        limit: int,
+        per_proxy: int,
+        under_way: Mapping[str, int],
+    ) -> list[DueDelivery]:
+        """Take up to `limit` due deliveries that nobody else is about to make, revocations first; the lease ends after
+        `lease_ms`. No proxy gets more than `per_proxy`, less those that the worker has `under_way` to it."""
+        due = and_(Delivery.due_at <= now_ms, or_(Delivery.leased_until.is_(None), Delivery.leased_until <= now_ms))
+        order = (Delivery.kind != "revocation", Delivery.due_at, Delivery.id)
+        place = func.row_number().over(partition_by=Delivery.proxy, order_by=order)
+        ranked = select(Delivery.id, Delivery.proxy, place.label("place")).where(due).subquery()
+        taken = case(dict(under_way), value=ranked.c.proxy, else_=0) if under_way else literal(0)
         free = (
             select(Delivery.id)
-            .where(Delivery.due_at <= now_ms, or_(Delivery.leased_until.is_(None), Delivery.leased_until <= now_ms))
-            .order_by(Delivery.due_at, Delivery.id)
+            .where(Delivery.id.in_(select(ranked.c.id).where(ranked.c.place + taken <= per_proxy)), due)
+            .order_by(*order)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )

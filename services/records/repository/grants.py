@@ -183,6 +183,11 @@ class Grants:
             )
         )
 
+    async def is_between(self, patient: str, recipient: str | None) -> bool:
+        """Whether the patient has ever given this recipient a grant."""
+        query = select(GrantRow.id).where(GrantRow.patient == patient, GrantRow.recipient == recipient).limit(1)
+        return await self._session.scalar(query) is not None
+
     async def proxies(self, grant: str) -> list[StoredProxy]:
         """The proxies of a grant, in its order."""
         return list((await self._proxies([grant])).get(grant, ()))

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
+from typing import Any
 
-from sqlalchemy import Row, Select, and_, literal, null, select
+from sqlalchemy import Row, Select, and_, case, literal, null, or_, select, type_coerce
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -47,7 +48,7 @@ class Reading:
     async def newest(self, patient: str, *, after: int | None, limit: int, content: bool) -> list[StoredVersion]:
         """The newest version of each record of a patient, oldest record first."""
         query = (
-            _versions(Record.number, content=content)
+            _versions(Record.number, content=RecordVersion.body if content else null())
             .join(Record, and_(Record.patient == RecordVersion.patient, Record.id == RecordVersion.record))
             .where(Record.patient == patient, RecordVersion.version == Record.version, Record.number > (after or 0))
             .order_by(Record.number)
@@ -76,7 +77,7 @@ class Reading:
             .scalar_subquery()
         )
         query = (
-            _versions(Record.number, content=False)
+            _versions(Record.number, content=null())
             .join(Record, and_(Record.patient == RecordVersion.patient, Record.id == RecordVersion.record))
             .where(Record.patient == patient, Record.number > (after or 0), RecordVersion.version == newest)
             .order_by(Record.number)
@@ -87,9 +88,11 @@ class Reading:
     async def visible_versions(
         self, record: str, caller: str, now: int, *, after: int | None, limit: int
     ) -> list[StoredVersion]:
-        """The versions of a record that the caller may see, oldest first."""
+        """The versions of a record that the caller may see, oldest first; with bodies those that are its own, as the
+        patient or as the author. Others get bodies by disclosure only."""
+        own = or_(RecordVersion.patient == caller, RecordVersion.author == caller)
         query = (
-            _versions(RecordVersion.version, content=True)
+            _versions(RecordVersion.version, content=case((own, RecordVersion.body)))
             .where(
                 # The id is unique across patients; the head is what says so, and what leads to the versions' key.
                 RecordVersion.patient == select(Record.patient).where(Record.id == record).scalar_subquery(),
@@ -103,23 +106,22 @@ class Reading:
         return [_stored(row) for row in await self._session.execute(query)]
 
     async def with_capsules(self, patient: str, capsules: Collection[str]) -> list[StoredVersion]:
-        """Versions of a patient's records with these capsules, with bodies, in the order they were written."""
-        query = (
-            _versions(RecordVersion.number, content=True)
-            .where(RecordVersion.patient == patient, RecordVersion.capsule_hash.in_(list(capsules)))
-            .order_by(RecordVersion.number)
+        """The versions of a patient's records with these capsules, with bodies; at most one for each."""
+        query = _versions(RecordVersion.number, content=RecordVersion.body).where(
+            RecordVersion.patient == patient, RecordVersion.capsule_hash.in_(list(capsules))
         )
         return [_stored(row) for row in await self._session.execute(query)]
 
     async def body_for(self, caller: str, sha256: str, now: int) -> StoredBody | None:
-        """The body, if the caller has uploaded it or may see a record with it."""
+        """The body, if the caller has uploaded it, or is the patient or the author of a version with it, or has had
+        such a version disclosed."""
         own = await self._session.scalar(select(Blob.size).where(Blob.owner == caller, Blob.sha256 == sha256))
         if own is not None:
             return StoredBody(size=own, inline=None)
         row = (
             await self._session.execute(
                 select(RecordVersion.size, RecordVersion.body)
-                .where(RecordVersion.body_hash == sha256, visibility.visible_to(caller, now))
+                .where(RecordVersion.body_hash == sha256, visibility.body_visible_to(caller, now))
                 .limit(1)
             )
         ).first()
@@ -140,8 +142,9 @@ class Reading:
         )
 
 
-def _versions(number: object, *, content: bool) -> Select[tuple[object, ...]]:
-    """What a `StoredVersion` is made of; the grant is that of an author other than the patient."""
+def _versions(number: object, *, content: object) -> Select[*tuple[Any, ...]]:
+    """What a `StoredVersion` is made of, with `content` as the body; the grant is that of an author other than the
+    patient."""
     authority = aliased(GrantRow)
     return (
         select(
@@ -155,7 +158,7 @@ def _versions(number: object, *, content: bool) -> Select[tuple[object, ...]]:
             RecordVersion.capsule,
             RecordVersion.wrapped_key,
             RecordVersion.header,
-            (RecordVersion.body if content else null()).label("body"),
+            type_coerce(content, RecordVersion.body.type).label("body"),
             authority.statement.label("authority"),
         )
         .select_from(RecordVersion)
@@ -163,5 +166,5 @@ def _versions(number: object, *, content: bool) -> Select[tuple[object, ...]]:
     )
 
 
-def _stored(row: Row[tuple[object, ...]]) -> StoredVersion:
+def _stored(row: Row[*tuple[Any, ...]]) -> StoredVersion:
     return StoredVersion(**row._mapping)

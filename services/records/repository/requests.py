@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, update
+from sqlalchemy import exists, func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -55,6 +55,25 @@ class Requests:
                 received_at=now,
             )
         )
+
+    async def pending(self, recipient: str, patient: str, now: int) -> int:
+        """How many requests of a recipient wait for this patient's answer; nobody else can add one to them before this
+        transaction ends."""
+        key = f"{recipient} {patient}"
+        await self._session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"), {"key": key})
+        # A statement of its own, so that it sees what was committed while the lock was waited for.
+        found = await self._session.scalar(
+            select(func.count())
+            .select_from(RequestRow)
+            .where(
+                RequestRow.recipient == recipient,
+                RequestRow.patient == patient,
+                RequestRow.expires_at > now,
+                RequestRow.denial.is_(None),
+                ~exists().where(GrantRow.request == RequestRow.id),
+            )
+        )
+        return found or 0
 
     async def lock(self, request: str) -> LockedRequest | None:
         """The request of this id, so that a denial and a grant cannot both believe to be first."""

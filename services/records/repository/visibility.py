@@ -8,6 +8,7 @@ from sqlalchemy.orm import aliased
 from sqlalchemy.sql.expression import cast
 
 from services.records.models import (
+    Disclosed,
     GrantCapsule,
     GrantProxyRow,
     GrantRow,
@@ -92,7 +93,30 @@ def visible_to(caller: str, now: int) -> ColumnElement[bool]:
         )
         .correlate(RecordVersion)
     )
-    as_author = and_(
+    return or_(RecordVersion.patient == caller, by_grant, _as_author(caller, now))
+
+
+def body_visible_to(caller: str, now: int) -> ColumnElement[bool]:
+    """The caller may fetch the body of the version of the surrounding query: as its patient, as its author, or since
+    the version has been disclosed to it under a grant that still holds."""
+    disclosed = (
+        exists()
+        .where(
+            Disclosed.patient == RecordVersion.patient,
+            Disclosed.record == RecordVersion.record,
+            Disclosed.version == RecordVersion.version,
+            GrantRow.id == Disclosed.grant_id,
+            GrantRow.recipient == caller,
+            holds(now),
+            active(),
+        )
+        .correlate(RecordVersion)
+    )
+    return or_(RecordVersion.patient == caller, _as_author(caller, now), disclosed)
+
+
+def _as_author(caller: str, now: int) -> ColumnElement[bool]:
+    return and_(
         RecordVersion.author == caller,
         exists()
         .where(
@@ -104,7 +128,6 @@ def visible_to(caller: str, now: int) -> ColumnElement[bool]:
         )
         .correlate(RecordVersion),
     )
-    return or_(RecordVersion.patient == caller, by_grant, as_author)
 
 
 def _entry_of(grant: SQLColumnExpression[str], listed: ColumnElement[bool]) -> ColumnElement[bool]:

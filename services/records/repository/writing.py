@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, tuple_, update
+from sqlalchemy import select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.records.domain import Head, Parts
 from services.records.models import Blob, GrantCapsule, Record, RecordVersion, ScopeFloor
+from shared.encoding import from_b64url
 from shared.statements import Manifest, Verified
 
 
@@ -28,29 +29,20 @@ class Writing:
 
     async def lock_floors(self, patient: str, scopes: Collection[str]) -> dict[str, int]:
         """The floor of each scope, which nobody can raise before this transaction ends."""
-        rows = [{"patient": patient, "scope": scope, "epoch": 0} for scope in sorted(scopes)]
-        await self._session.execute(insert(ScopeFloor).values(rows).on_conflict_do_nothing())
-        found = await self._session.execute(
-            select(ScopeFloor.scope, ScopeFloor.epoch)
-            .where(ScopeFloor.patient == patient, ScopeFloor.scope.in_(list(scopes)))
-            .order_by(ScopeFloor.scope)
-            .with_for_update(read=True)
-        )
-        return {row.scope: row.epoch for row in found}
+        return await self._lock_floors(patient, scopes, to_raise=False)
 
     async def raise_floors(self, patient: str, floors: Mapping[str, int]) -> None:
         """Raise floors to at least these epochs; a floor never falls."""
         if not floors:
             return
-        command = insert(ScopeFloor).values(
-            [{"patient": patient, "scope": scope, "epoch": floors[scope]} for scope in sorted(floors)]
-        )
-        await self._session.execute(
-            command.on_conflict_do_update(
-                index_elements=["patient", "scope"],
-                set_={"epoch": func.greatest(ScopeFloor.epoch, command.excluded.epoch)},
-            )
-        )
+        found = await self._lock_floors(patient, floors, to_raise=True)
+        for scope, epoch in floors.items():
+            if epoch > found[scope]:
+                await self._session.execute(
+                    update(ScopeFloor)
+                    .where(ScopeFloor.patient == patient, ScopeFloor.scope == scope)
+                    .values(epoch=epoch)
+                )
 
     async def lock_heads(self, records: Collection[str]) -> dict[str, Head]:
         """The heads of those of the records that exist, which nobody else can move before this transaction ends."""
@@ -106,8 +98,10 @@ class Writing:
                 update(Record).where(Record.id == record).values(version=head.version, head=head.manifest_id)
             )
 
-    async def add_versions(self, versions: Sequence[NewVersion], now: int) -> None:
-        rows = []
+    async def add_versions(self, versions: Sequence[NewVersion], now: int) -> bool:
+        """Add versions; False if the patient has one with the capsule of one of them already, also by a transaction
+        that ends meanwhile."""
+        rows: list[dict[str, object]] = []
         for version in versions:
             manifest = version.manifest.payload
             rows.append(
@@ -131,7 +125,15 @@ class Writing:
                     "received_at": now,
                 }
             )
-        await self._session.execute(insert(RecordVersion).values(rows))
+        # In one order for all, as two transactions with the same capsules would wait for each other otherwise.
+        rows.sort(key=lambda row: from_b64url(str(row["capsule_hash"])))
+        added = await self._session.scalars(
+            insert(RecordVersion)
+            .values(rows)
+            .on_conflict_do_nothing(index_elements=["patient", "capsule_hash"])
+            .returning(RecordVersion.number)
+        )
+        return len(added.all()) == len(rows)
 
     async def blob_sizes(self, owner: str, hashes: Collection[str]) -> dict[str, int]:
         """Sizes in bytes of those of the bodies that `owner` has put into the blob store."""
@@ -144,3 +146,17 @@ class Writing:
         """Note that `owner` has put a body into the blob store, where it is by now."""
         row = {"owner": owner, "sha256": sha256, "size": size, "stored_at": now}
         await self._session.execute(insert(Blob).values(row).on_conflict_do_nothing())
+
+    async def _lock_floors(self, patient: str, scopes: Collection[str], *, to_raise: bool) -> dict[str, int]:
+        """Make the rows that are missing, then lock all: whoever writes and whoever revokes, both in the order of the
+        table, which is that of the bytes and not that of their text. Nobody who has begun to lock waits for a row that
+        is still being made, so that the two steps cannot wait for each other either."""
+        rows = [{"patient": patient, "scope": scope, "epoch": 0} for scope in sorted(scopes, key=from_b64url)]
+        await self._session.execute(insert(ScopeFloor).values(rows).on_conflict_do_nothing())
+        found = await self._session.execute(
+            select(ScopeFloor.scope, ScopeFloor.epoch)
+            .where(ScopeFloor.patient == patient, ScopeFloor.scope.in_(list(scopes)))
+            .order_by(ScopeFloor.scope)
+            .with_for_update(read=not to_raise, key_share=to_raise)
+        )
+        return {row.scope: row.epoch for row in found}

@@ -40,7 +40,8 @@ class Bodies:
         return BlobStored(sha256=sha256, size=size)
 
     async def get(self, caller: Caller, sha256: str) -> Body:
-        """A body that the caller has uploaded or may see a record of; raises `NotFound` otherwise."""
+        """A body that the caller has uploaded, or of a record that is its own, that it wrote, or that has been
+        disclosed to it; raises `NotFound` otherwise."""
         async with self._store.transaction() as repository:
             found = await repository.reading.body_for(caller.did, sha256, self._clock())
         if found is None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from services.records.domain import check_answer, check_request, check_shares
+from services.records.domain import check_answer, check_pending, check_request, check_shares
 from services.records.errors import AlreadyAnswered, GrantAlreadyRevoked, StaleKeyEntry
 from services.records.repository import Repository
 from services.records.repository.journal import AuditEntry
@@ -35,11 +35,14 @@ class Consents:
         self._kick = kick
 
     async def request(self, caller: Caller, token: str) -> Accepted:
-        """File a disclosure request; raises `StaleKeyEntry` or `Refused` besides what any statement may raise."""
+        """File a disclosure request; raises `StaleKeyEntry`, `Refused` or `TooManyRequests` besides what any statement
+        may raise."""
         request, recipient = await self._statements.verified(caller, token, DisclosureRequest, role=Role.RECIPIENT)
         if (earlier := await self._statements.earlier_answer(request)) is not None:
             return earlier
         payload = request.payload
+        # Before anything is noted: whom the registry does not know has no log.
+        await self._statements.check_known(payload.aud)
         entry = self._entry("disclosure_requested", request, patient=payload.aud)
         async with self._statements.noting_refusals(entry):
             check_request(payload)
@@ -48,6 +51,7 @@ class Consents:
             async with self._statements.store.transaction() as repository:
                 received, new = await repository.journal.accept([request], entry.at)
                 if new:
+                    check_pending(await repository.requests.pending(payload.iss, payload.aud, entry.at))
                     await repository.requests.add(request, entry.at)
                     await repository.journal.audit([entry])
         return accepted(request, received[request.id])

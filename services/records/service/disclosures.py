@@ -75,12 +75,12 @@ class Disclosures:
     ) -> Found:
         await self._check(repository, terms, request)
         wanted = request.payload.capsules
-        # The first version written with a capsule is the one it was made for; whoever repeats it comes later.
-        first: dict[tuple[str, str, int], StoredVersion] = {}
-        for version in await repository.reading.with_capsules(terms.patient, {one.capsule for one in wanted}):
-            first.setdefault((version.capsule_hash, version.scope, version.epoch), version)
+        stored = {
+            (version.capsule_hash, version.scope, version.epoch): version
+            for version in await repository.reading.with_capsules(terms.patient, {one.capsule for one in wanted})
+        }
         entries = {entry.index: entry for entry in terms.scopes}
-        versions = [first.get((one.capsule, entries[one.entry].scope, entries[one.entry].epoch)) for one in wanted]
+        versions = [stored.get((one.capsule, entries[one.entry].scope, entries[one.entry].epoch)) for one in wanted]
         proxies = [
             ProxyOfGrant(proxy.did, proxy.stored is not None) for proxy in await repository.grants.proxies(terms.id)
         ]

@@ -47,6 +47,10 @@ class Statements:
         _check_own(caller, token, kind)
         return self._fresh(token, kind, await self.directory.issuer_of_for_less(token, kind), role)
 
+    async def check_known(self, did: str) -> None:
+        """Check that the registry knows a party; raises `UnknownParty`."""
+        await self.directory.resolve(did)
+
     async def check_counterpart(self, did: str, role: Role, entry: str) -> None:
         """Check the party that a statement is addressed to, and that the entry it names is that party's newest.
 
@@ -69,14 +73,19 @@ class Statements:
 
     @asynccontextmanager
     async def noting_refusals(self, entry: AuditEntry) -> AsyncIterator[None]:
-        """Write a refusal inside the block into the patient's log, in a transaction that the refusal cannot undo."""
+        """Write a refusal inside the block into the patient's log, in a transaction that the refusal cannot undo.
+
+        What a stranger is refused, who holds no grant of the patient's and never did, is not written: anybody could
+        fill anybody's log otherwise, or make one for whoever has never signed up.
+        """
         try:
             yield
         except (DatabaseUnavailable, RegistryUnavailable):
             raise
         except PcehrError as refusal:
             async with self.store.transaction() as repository:
-                await repository.journal.audit([replace(entry, outcome=refusal.code)])
+                if entry.actor == entry.patient or await repository.grants.is_between(entry.patient, entry.actor):
+                    await repository.journal.audit([replace(entry, outcome=refusal.code)])
             raise
 
     def _fresh(self, token: str, kind: type[P], party: VerifiedParty, role: Role | None) -> Verified[P]:

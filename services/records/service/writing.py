@@ -78,7 +78,8 @@ async def _store(repository: Repository, patient: str, versions: Sequence[NewVer
     if not await repository.writing.create_heads(patient, created):
         raise VersionConflict
     await repository.writing.move_heads(moved)
-    await repository.writing.add_versions(versions, now)
+    if not await repository.writing.add_versions(versions, now):
+        raise RecordSwapped("The capsule is that of another version; each version has a content key of its own.")
     await repository.journal.audit(_entry(version, now, capsules=1) for version in versions)
 
 

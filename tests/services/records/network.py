@@ -76,6 +76,8 @@ class Lie(StrEnum):
     TOO_LARGE = "too large"
     COMPRESSED = "compressed"
     DRIPPING = "dripping"
+    BAD_TEXT = "bad text"
+    UNEXPECTED = "unexpected"
 
 
 @dataclass
@@ -185,6 +187,12 @@ class FakeProxy:
                 return httpx.Response(200, headers={"content-encoding": "gzip"}, content=_raw(b"\x1f\x8b"))
             case Lie.DRIPPING:
                 return httpx.Response(200, content=_drip())
+            case Lie.BAD_TEXT:
+                receipt = signer.receipt(audience, cfrags=listed, **claims)
+                return httpx.Response(200, json={"receipt": receipt, "cfrags": ["!" * 479 for _ in cfrags]})
+            case Lie.UNEXPECTED:
+                # What connecting raises for an address that can be none.
+                raise OverflowError("a secret")
         receipt = signer.receipt(audience, cfrags=listed, **claims)
         return httpx.Response(200, json={"receipt": receipt, "cfrags": [b64url(cfrag) for cfrag in cfrags]})
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,12 @@ import httpx
 import pytest
 from obstore.store import MemoryStore
 
-from services.records.blobs import BlobStoreUnavailable, FolderBlobs, ObjectBlobs, open_store
+from services.records.blobs import ABANDONED_AFTER, BlobStoreUnavailable, FolderBlobs, ObjectBlobs, open_store
 from services.records.errors import BlobMismatch
 from shared.encoding import b64url, sha256
 from shared.errors import NotFound
 from shared.wire import Action, Role
-from tests.services.records.world import World, refused
+from tests.services.records.world import PATIENCE, World, refused
 from tests.services.signing_parties import SealedRecord
 
 BODY = os.urandom(3_000_000)
@@ -184,15 +185,56 @@ async def test_malformed_for_what_is_no_hash(world: World) -> None:
     refused(await put(world, world.doctor, name="x" * 44), 422, "invalid_request")
 
 
-async def test_a_body_is_seen_by_whoever_sees_its_record(world: World) -> None:
-    record = await imaging(world, world.patient)
+async def test_a_body_is_seen_by_whom_its_record_was_disclosed_to(world: World) -> None:
+    record, another = await imaging(world, world.patient), await imaging(world, world.patient)
     assert (await fetch(world, world.patient, record)).content == record.body
     refused(await fetch(world, world.doctor, record), 404, "not_found")
     grant = await world.granted(["imaging"])
+    # The grant alone is not enough: what nobody has written down as disclosed nobody gets.
+    refused(await fetch(world, world.doctor, record), 404, "not_found")
+    assert (await world.disclose(world.wanting(grant, record))).status_code == 200
     assert (await fetch(world, world.doctor, record)).content == record.body
+    refused(await fetch(world, world.doctor, another), 404, "not_found")
     await world.revoke(grant.id)
     refused(await fetch(world, world.doctor, record), 404, "not_found")
     refused(await fetch(world, world.registry.party(Role.RECIPIENT), record), 404, "not_found")
+
+
+async def test_a_disclosure_under_another_grant_that_has_ended_shows_no_body(world: World) -> None:
+    record = await imaging(world, world.patient)
+    first, second = await world.granted(["imaging"]), await world.granted(["imaging"])
+    assert (await world.disclose(world.wanting(first, record))).status_code == 200
+    await world.revoke(first.id)
+    refused(await fetch(world, world.doctor, record), 404, "not_found")
+    assert (await world.disclose(world.wanting(second, record))).status_code == 200
+    assert (await fetch(world, world.doctor, record)).content == record.body
+
+
+async def test_the_author_fetches_the_body_that_it_wrote(world: World) -> None:
+    grant = await world.may_write(Action.APPEND)
+    record = world.doctor.record(world.patient, "allergies", grant=grant.id)
+    await world.write(world.doctor, record)
+    assert (await fetch(world, world.doctor, record)).content == record.body
+    await world.revoke(grant.id)
+    refused(await fetch(world, world.doctor, record), 404, "not_found")
+
+
+@pytest.mark.parametrize("kind", ["folder", "bucket"])
+async def test_abandoned_uploads_are_removed_when_the_service_starts(
+    idle_world: World, tmp_path: Path, kind: str
+) -> None:
+    root = tmp_path / "bucket" if kind == "bucket" else idle_world.blob_dir
+    incoming = root / "incoming"
+    incoming.mkdir(parents=True)
+    for name, age in (("abandoned", ABANDONED_AFTER + 60), ("going-on", 60)):
+        (incoming / name).write_bytes(b"part of a body")
+        os.utime(incoming / name, (time.time() - age,) * 2)
+    async with idle_world.running(blob_url=root.as_uri() if kind == "bucket" else None):
+        deadline = time.monotonic() + PATIENCE
+        while (incoming / "abandoned").exists():
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
+        assert files(root) == ["going-on"]
 
 
 async def test_a_body_in_the_database_is_served_alike(world: World) -> None:

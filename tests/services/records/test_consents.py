@@ -95,6 +95,43 @@ async def test_unknown_party_when_the_one_asked_has_not_signed_up(world: World) 
     refused(await file(world, world.doctor.disclosure_request(TestParty(Role.PATIENT))), 404, "unknown_party")
 
 
+async def test_nothing_is_kept_of_a_request_to_whom_the_registry_does_not_know(world: World) -> None:
+    refused(await file(world, world.doctor.disclosure_request(TestParty(Role.PATIENT))), 404, "unknown_party")
+    assert await world.sql("SELECT * FROM audit") == []
+    assert await world.sql("SELECT * FROM disclosure_requests") == []
+    assert await world.sql("SELECT * FROM statements") == []
+
+
+async def test_a_strangers_refused_request_is_not_written_into_the_patients_log(world: World) -> None:
+    refused(await file(world, world.doctor.disclosure_request(world.patient, lifetime=91 * DAY)), 422, "refused")
+    assert await world.audit() == []
+    await world.may_write(Action.APPEND)
+    refused(await file(world, world.doctor.disclosure_request(world.patient, lifetime=91 * DAY)), 422, "refused")
+    assert await world.audit() == [("granted", "done"), ("disclosure_requested", "refused")]
+
+
+async def test_too_many_requests(world: World) -> None:
+    requests = [world.doctor.disclosure_request(world.patient, lifetime=DAY) for _ in range(24)]
+    answers = await asyncio.gather(*(file(world, request) for request in requests))
+    assert sorted(answer.status_code for answer in answers) == 20 * [201] + 4 * [429]
+    one_more = world.doctor.disclosure_request(world.patient)
+    response = await file(world, one_more)
+    refused(response, 429, "too_many_requests")
+    assert int(response.headers["retry-after"]) > 0
+    # They are counted for the two together.
+    other = world.registry.party(Role.RECIPIENT)
+    assert (await file(world, other.disclosure_request(world.patient), other)).status_code == 201
+    elsewhere = world.doctor.disclosure_request(world.registry.party(Role.PATIENT))
+    assert (await file(world, elsewhere)).status_code == 201
+    # What was filed before is answered as before; and an answer, as well as the end of a request, makes room.
+    filed_before = next(request for request, answer in zip(requests, answers, strict=True) if answer.status_code == 201)
+    assert (await file(world, filed_before)).status_code == 201
+    await deny(world, id_of(filed_before))
+    assert (await file(world, one_more)).status_code == 201
+    world.clock.advance(DAY)
+    await filed(world, now=world.clock())
+
+
 async def test_statement_expired_request(world: World) -> None:
     request = world.doctor.disclosure_request(world.patient, lifetime=10)
     world.clock.advance(10 + 60)

@@ -7,6 +7,7 @@ import time
 from typing import Any
 
 import pytest
+from pydantic import ValidationError
 
 from shared.crypto.record import RecordKey
 from shared.crypto.umbral import Capsule, CapsuleFrag
@@ -16,7 +17,7 @@ from shared.statements import Receipt, verify_stored
 from shared.wire import Action, Role
 from tests.services.records.network import Lie
 from tests.services.records.world import World, refused
-from tests.services.signing_parties import DAY, SealedRecord, id_of, random_hash
+from tests.services.signing_parties import DAY, SealedRecord, TestParty, id_of, random_hash
 
 
 def opened(world: World, record: SealedRecord, disclosed: dict[str, Any]) -> bytes:
@@ -104,17 +105,6 @@ async def test_authority_comes_with_a_record_of_another_author(world: World) -> 
     grant = await world.granted()
     [item] = (await world.disclose(world.wanting(grant, record))).json()["records"]
     assert item["record"]["authority"] == append.token
-
-
-async def test_a_capsule_repeated_by_somebody_else_stays_with_its_first_record(world: World) -> None:
-    first = await world.written()
-    append = await world.may_write(Action.APPEND)
-    thief = world.doctor.record(world.patient, "allergies", grant=append.id, capsule=first.capsule_hash)
-    body = thief.as_json() | {"capsule": b64url(first.capsule)}
-    assert (await world.post("/v1/records", world.doctor, {"records": [body]})).status_code == 201
-    grant = await world.granted()
-    [item] = (await world.disclose(world.wanting(grant, first))).json()["records"]
-    assert item["record"]["manifest"] == first.manifest
 
 
 # Refusals, as a proxy would give them
@@ -262,6 +252,40 @@ async def test_a_proxy_whose_answer_does_not_hold_is_replaced(world: World, lie:
     world.proxies[0].lie = lie
     answer = (await world.disclose(world.wanting(grant, *records))).json()
     assert {item["proxy"] for item in answer["receipts"]} == {proxy.did for proxy in world.proxies[1:]}
+
+
+@pytest.mark.parametrize("lie", [Lie.BAD_TEXT, Lie.UNEXPECTED, Lie.NOT_JSON])
+async def test_a_proxy_whose_answer_does_not_hold_is_asked_last_from_then_on(world: World, lie: Lie) -> None:
+    record = await world.written()
+    grant = await world.granted()
+    world.proxies[0].lie = lie
+    for _ in range(3):
+        assert (await world.disclose(world.wanting(grant, record))).status_code == 200
+    assert world.proxies[0].calls["/v1/reencryptions"] == 1
+
+
+async def test_what_a_proxy_brings_about_is_not_logged_in_its_words(
+    world: World, caplog: pytest.LogCaptureFixture
+) -> None:
+    record = await world.written()
+    grant = await world.granted()
+    world.proxies[0].lie = Lie.UNEXPECTED
+    await world.disclose(world.wanting(grant, record))
+    assert "OverflowError" in caplog.text
+    assert "a secret" not in caplog.text
+
+
+@pytest.mark.parametrize(
+    "endpoint", ["http://proxy.invalid:65536", "http://proxy.invalid:0", "http://:80", "http://:", "http://[/"]
+)
+def test_an_endpoint_that_nobody_can_connect_to_is_refused(endpoint: str) -> None:
+    with pytest.raises(ValidationError):
+        TestParty(Role.PROXY, endpoint=endpoint)
+
+
+@pytest.mark.parametrize("endpoint", ["http://proxy.invalid:65535/v", "https://[::1]:8443", "http://127.0.0.1:80"])
+def test_an_endpoint_with_a_host_and_a_port_is_taken(endpoint: str) -> None:
+    assert TestParty(Role.PROXY, endpoint=endpoint).endpoint == endpoint
 
 
 async def test_a_proxy_whose_receipt_lists_other_cfrags_is_replaced(world: World) -> None:

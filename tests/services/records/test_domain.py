@@ -33,7 +33,14 @@ def test_a_pause_stays_within_half_and_the_whole_of_its_interval(
      (425, False), (429, False), (499, True), (500, False), (503, False)],
 )  # fmt: skip
 def test_what_counts_as_refused_for_good(status: int, for_good: bool) -> None:
-    assert refused_for_good(status) is for_good
+    assert refused_for_good(status, "some_code") is for_good
+    # Without a problem document it may come from something before the proxy.
+    assert refused_for_good(status, None) is False
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "unknown_party"), (409, "key_chain_rolled_back")])
+def test_what_the_registry_may_show_again_is_not_refused_for_good(status: int, code: str) -> None:
+    assert refused_for_good(status, code) is False
 
 
 @given(NAMES, some.data())

@@ -6,6 +6,7 @@ import json
 import logging
 from pathlib import Path
 
+import httpx
 import pytest
 
 from client.embedded.postgres import EmbeddedPostgres
@@ -91,6 +92,25 @@ def _readable(cell: object) -> list[bytes]:
             claims = json.loads(found[-2])
             found += [from_b64url(claims["sealed"])] if "sealed" in claims else []
     return found
+
+
+async def test_no_cookie_is_kept_of_the_registrys_or_a_proxys(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    sent: list[str | None] = []
+    bring = world.network.handle_async_request
+
+    async def setting_cookies(request: httpx.Request) -> httpx.Response:
+        sent.append(request.headers.get("cookie"))
+        response = await bring(request)
+        response.headers["set-cookie"] = "trace=1; Path=/"
+        return response
+
+    monkeypatch.setattr(world.network, "handle_async_request", setting_cookies)
+    record = await world.written()
+    grant = await world.granted()
+    for _ in range(2):
+        assert (await world.disclose(world.wanting(grant, record))).status_code == 200
+    assert len(sent) > 10
+    assert set(sent) == {None}
 
 
 async def test_logs_hold_no_id_and_no_statement(world: World, caplog: pytest.LogCaptureFixture) -> None:

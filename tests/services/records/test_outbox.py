@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from typing import Any
 
 import httpx
 import pytest
 
-from services.records.outbox import Outbox
+from services.records.outbox import AT_ONCE_PER_PROXY, Outbox
 from shared.errors import DatabaseUnavailable
 from tests.services.records.network import Lie
 from tests.services.records.world import PATIENCE, World
@@ -277,6 +278,84 @@ async def test_one_unreachable_proxy_does_not_hold_up_the_others(world: World) -
     assert [proxy["stored"] is not None for proxy in found["proxies"]] == [False, True, True]
 
 
+async def test_a_proxy_that_never_answers_does_not_hold_up_revocations_to_the_others(idle_world: World) -> None:
+    """By order: the honest proxies have erased everything before the first call to the silent one has ended."""
+    patience = {"proxy_timeout_seconds": 120, "http_timeout_seconds": 60}
+    async with idle_world.running(**patience) as world:
+        old = await world.granted()
+        silent, *honest = world.proxies
+        order: list[str] = []
+
+        async def never() -> None:
+            try:
+                await asyncio.Event().wait()
+            finally:
+                order.append("the silent proxy's call ended")
+
+        silent.before_answer = never
+        silent.calls.clear()
+        for _ in range(40):
+            await world.give(world.signed_grant())
+        await world.revoke(old.id)
+
+        def told(found: dict[str, Any]) -> bool:
+            return all(proxy["erased"] for proxy in found["proxies"] if proxy["did"] != silent.did)
+
+        await world.until(old.id, told)
+        order.append("the honest proxies have erased")
+        # Nor were any but a few places taken by the silent one.
+        assert silent.calls.total() == AT_ONCE_PER_PROXY
+        for proxy in honest:
+            assert proxy.erased == {old.id}
+    assert order == ["the honest proxies have erased"] + AT_ONCE_PER_PROXY * ["the silent proxy's call ended"]
+
+
+async def test_revocations_go_before_shares(still: World) -> None:
+    old = await still.give(still.signed_grant())
+    await outbox(still).run_once()
+    for proxy in still.proxies:
+        proxy.calls.clear()
+    for _ in range(6):
+        await still.give(still.signed_grant())
+    await still.revoke(old.id)
+    assert await outbox(still).run_once() == 3 * AT_ONCE_PER_PROXY
+    for proxy in still.proxies:
+        assert proxy.calls == {"/v1/revocations": 1, "/v1/kfrags": AT_ONCE_PER_PROXY - 1}
+
+
+async def test_a_delivery_as_a_whole_has_an_end(idle_world: World) -> None:
+    """Also one that hangs where no time-out of a single step ends it."""
+    async with idle_world.running(
+        own_time=True, outbox_enabled=False, http_timeout_seconds=0.1, proxy_timeout_seconds=0.1
+    ) as world:
+        grant = await world.give(world.signed_grant())
+        answer = world.registry.answer
+
+        async def hanging(request: httpx.Request) -> httpx.Response:
+            return await (asyncio.sleep(3600) if "parties" in request.url.path else answer(request))
+
+        world.registry.answer = hanging  # type: ignore[method-assign, assignment]
+        assert await outbox(world).run_once() == 3
+        world.registry.answer = answer  # type: ignore[method-assign]
+        assert await problems(world, grant) == 3 * ["proxy_unreachable"]
+        assert len(await pending(world)) == 3
+
+
+@pytest.mark.parametrize(("status", "code"), [(404, "unknown_party"), (409, "key_chain_rolled_back"), (404, "")])
+async def test_a_share_is_offered_again_when_the_refusal_is_not_about_the_share(
+    still: World, status: int, code: str
+) -> None:
+    """A registry that hides a chain from a proxy, and an answer that is no problem document."""
+    still.proxies[0].status, still.proxies[0].code = status, code
+    grant = await still.give(still.signed_grant())
+    await outbox(still).run_once()
+    assert len(await pending(still)) == 1
+    still.proxies[0].status = None
+    still.milliseconds += 1_000
+    await outbox(still).run_once()
+    assert (await still.grant_of(grant.id))["state"] == "complete"
+
+
 async def test_what_is_in_the_outbox_survives_a_restart(idle_world: World) -> None:
     for proxy in idle_world.proxies:
         proxy.down = True
@@ -293,12 +372,12 @@ async def test_the_worker_outlives_what_it_runs_into(
 ) -> None:
     worker = outbox(still)
     ends: list[Callable[[], Any]] = [_raise(DatabaseUnavailable()), _raise(RuntimeError("a secret"))]
-    run_once = worker.run_once
+    take = worker.take
 
-    async def sometimes() -> int:
-        return ends.pop(0)() if ends else await run_once()
+    async def sometimes(under_way: Counter[str]) -> Any:
+        return ends.pop(0)() if ends else await take(under_way)
 
-    monkeypatch.setattr(worker, "run_once", sometimes)
+    monkeypatch.setattr(worker, "take", sometimes)
     task = asyncio.create_task(worker.run())
     grant = await still.give(still.signed_grant())
     await still.until_state(grant.id, "complete")

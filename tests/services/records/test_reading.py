@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from shared.encoding import b64url
 from shared.wire import Action, Role
 from tests.services.records.world import World, refused
 from tests.services.signing_parties import DAY, SealedRecord, TestParty, random_hash
@@ -76,6 +77,23 @@ async def test_a_grant_to_read_or_amend_shows_its_scope_and_no_other(world: Worl
     assert await seen(world, world.doctor, inside) == [inside.manifest]
     assert await seen(world, world.doctor, outside) == []
     assert await seen(world, world.doctor, later) == []
+
+
+async def test_bodies_come_with_a_record_to_its_patient_and_to_the_author_of_the_version_only(world: World) -> None:
+    """Whoever holds a grant gets bodies by disclosure, which is written down; what a grant shows lets nobody pass the
+    service by on the way to the proxies."""
+    first = await world.written()
+    grant = await world.granted(actions=(Action.AMEND, Action.READ))
+    second = world.doctor.record(world.patient, "allergies", after=first, grant=grant.id)
+    await world.write(world.doctor, second)
+
+    async def bodies(party: TestParty) -> list[str | None]:
+        return [item["body"] for item in (await world.get(f"/v1/records/{first.record}", party)).json()["items"]]
+
+    assert await bodies(world.patient) == [b64url(first.body), b64url(second.body)]
+    assert await bodies(world.doctor) == [None, b64url(second.body)]
+    [item] = (await world.disclose(world.wanting(grant, first))).json()["records"]
+    assert item["record"]["body"] == b64url(first.body)
 
 
 async def test_a_grant_to_append_shows_nothing_but_what_its_holder_wrote(world: World) -> None:

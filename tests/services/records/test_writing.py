@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
+import itertools
+import time
 from typing import Any
 
+import asyncpg
 import pytest
 from uuid6 import uuid7
 
-from shared.encoding import b64url, sha256
+from shared.encoding import b64url, from_b64url, sha256
 from shared.wire import Action, Role
-from tests.services.records.world import World, refused
+from tests.services.records.world import PATIENCE, World, refused
 from tests.services.signing_parties import DAY, SealedRecord, TestParty, random_hash
 
 
@@ -150,6 +154,65 @@ async def test_forbidden_for_a_recipient_to_have_records_of_its_own(world: World
     refused(await world.post("/v1/records", world.doctor, batch(record)), 403, "forbidden")
 
 
+# Capsules
+
+
+def repeating(record: SealedRecord, first: SealedRecord) -> SealedRecord:
+    """The record, made with its manifest naming the capsule of `first`, uploaded with that capsule."""
+    return dataclasses.replace(record, capsule=first.capsule)
+
+
+async def test_record_swapped_when_the_capsule_is_that_of_another_record(world: World) -> None:
+    first = await world.written()
+    append = await world.may_write(Action.APPEND)
+    for author, grant in ((world.patient, None), (world.doctor, append.id)):
+        record = author.record(world.patient, "allergies", grant=grant, capsule=first.capsule_hash)
+        response = await world.post("/v1/records", author, batch(repeating(record, first)))
+        refused(response, 422, "record_swapped")
+    assert await world.sql("SELECT version FROM record_versions") == [(1,)]
+
+
+async def test_record_swapped_when_the_capsule_is_that_of_the_version_before(world: World) -> None:
+    first = await world.written()
+    second = world.patient.record(world.patient, "allergies", after=first, capsule=first.capsule_hash)
+    refused(await world.post("/v1/records", world.patient, batch(repeating(second, first))), 422, "record_swapped")
+
+
+async def test_record_swapped_when_a_batch_has_a_capsule_twice(world: World) -> None:
+    first = world.patient.record(world.patient, "allergies")
+    second = world.patient.record(world.patient, "allergies", capsule=first.capsule_hash)
+    response = await world.post("/v1/records", world.patient, batch(first, repeating(second, first)))
+    refused(response, 422, "record_swapped")
+    await world.write(world.patient, first)
+    await world.write(world.patient, first)
+    assert await versions(world, first.record) == 1
+
+
+async def test_of_two_records_with_one_capsule_at_once_one_wins(world: World) -> None:
+    first, second = (world.patient.record(world.patient, "allergies") for _ in range(2))
+    pair = [
+        [repeating(world.patient.record(world.patient, "allergies", capsule=one.capsule_hash), one) for one in order]
+        for order in ((first, second), (second, first))
+    ]
+    answers = await asyncio.gather(*(world.post("/v1/records", world.patient, batch(*records)) for records in pair))
+    assert sorted(answer.status_code for answer in answers) == [201, 422]
+    assert {answer.json()["code"] for answer in answers if answer.status_code == 422} == {"record_swapped"}
+
+
+async def test_a_limited_grant_is_not_widened_by_its_capsule_in_another_record(world: World) -> None:
+    """The doctor may read and amend one record for long, and amend all of the scope for a while."""
+    mine, other = await world.written(), await world.written()
+    limited = await world.granted([("allergies", 0, [mine.capsule_hash])], actions=[Action.READ, Action.AMEND])
+    wide = await world.may_write(Action.AMEND)
+    planted = world.doctor.record(world.patient, "allergies", after=other, grant=wide.id, capsule=mine.capsule_hash)
+    response = await world.post("/v1/records", world.doctor, batch(repeating(planted, mine)))
+    refused(response, 422, "record_swapped")
+    await world.revoke(wide.id)
+    refused(await world.get(f"/v1/records/{other.record}", world.doctor), 404, "not_found")
+    amended = world.doctor.record(world.patient, "allergies", after=other, grant=limited.id)
+    refused(await world.post("/v1/records", world.doctor, batch(amended)), 403, "not_granted")
+
+
 # Succession
 
 
@@ -244,6 +307,76 @@ async def test_floors_never_fall(world: World) -> None:
     refused(await world.post("/v1/records", world.patient, batch(record)), 409, "stale_epoch")
 
 
+def out_of_order(patient: TestParty) -> tuple[str, str]:
+    """Names of two scopes whose ids sort otherwise as text than as bytes."""
+    names = [f"s{number}" for number in range(40)]
+    text = {name: patient.scope_id(name) for name in names}
+    return next(
+        (one, other)
+        for one, other in itertools.permutations(names, 2)
+        if text[one] < text[other] and from_b64url(text[one]) > from_b64url(text[other])
+    )
+
+
+async def waiting_for_locks(world: World, count: int) -> None:
+    """Wait until so many of the service's transactions wait for a lock."""
+    query = (
+        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+        " AND application_name = 'pcehr-records' AND wait_event_type = 'Lock'"
+    )
+    deadline = time.monotonic() + PATIENCE
+    while (await world.sql(query))[0][0] < count:
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.01)
+
+
+async def test_writing_and_revoking_lock_scopes_in_one_order(world: World) -> None:
+    """Both are held up at the same lock and then go on: a deadlock, if they lock in different orders."""
+    pair = out_of_order(world.patient)
+    await world.write(world.patient, *(world.patient.record(world.patient, name) for name in pair))
+    for held in pair:
+        revocation = world.patient.revocation(world.doctor, random_hash(), [(name, 1) for name in pair])
+        records = [world.patient.record(world.patient, name, epoch=1) for name in pair]
+        connection = await asyncpg.connect(world.database_url)
+        try:
+            async with connection.transaction():
+                scope = from_b64url(world.patient.scope_id(held))
+                await connection.execute("SELECT 1 FROM scope_floors WHERE scope = $1 FOR UPDATE", scope)
+                revoking = asyncio.create_task(world.post("/v1/revocations", world.patient, {"statement": revocation}))
+                await waiting_for_locks(world, 1)
+                writing = asyncio.create_task(world.post("/v1/records", world.patient, batch(*records)))
+                await waiting_for_locks(world, 2)
+        finally:
+            await connection.close()
+        assert [(await revoking).status_code, (await writing).status_code] == [201, 201]
+
+
+async def test_database_unavailable_and_no_error_of_the_service_after_a_deadlock(world: World) -> None:
+    """Postgres undoes one of the two; if it is the service's, the request can be repeated as it is."""
+    first, second = sorted(("one", "other"), key=lambda name: from_b64url(world.patient.scope_id(name)))
+    await world.write(world.patient, *(world.patient.record(world.patient, name) for name in (first, second)))
+    revocation = world.patient.revocation(world.doctor, random_hash(), [(first, 1), (second, 1)])
+    lock = "SELECT 1 FROM scope_floors WHERE scope = $1 FOR UPDATE"
+    connection = await asyncpg.connect(world.database_url)
+    undone = False
+    try:
+        async with connection.transaction():
+            await connection.execute(lock, from_b64url(world.patient.scope_id(second)))
+            revoking = asyncio.create_task(world.post("/v1/revocations", world.patient, {"statement": revocation}))
+            await waiting_for_locks(world, 1)
+            await connection.execute(lock, from_b64url(world.patient.scope_id(first)))
+    except asyncpg.DeadlockDetectedError:
+        undone = True
+    finally:
+        await connection.close()
+    response = await revoking
+    if undone:
+        assert response.status_code == 201
+    else:
+        refused(response, 503, "database_unavailable")
+    assert (await world.post("/v1/revocations", world.patient, {"statement": revocation})).status_code == 201
+
+
 # Authors other than the patient
 
 
@@ -280,7 +413,16 @@ async def test_an_author_amends_what_it_appended_in_the_same_batch(world: World)
 async def test_not_granted_without_a_grant(world: World) -> None:
     record = world.doctor.record(world.patient, "allergies", grant=random_hash())
     refused(await world.post("/v1/records", world.doctor, batch(record)), 403, "not_granted")
-    assert await world.audit() == [("record_written", "not_granted")]
+
+
+async def test_a_stranger_writes_nothing_into_a_patients_log(world: World) -> None:
+    record = world.doctor.record(world.patient, "allergies", grant=random_hash())
+    refused(await world.post("/v1/records", world.doctor, batch(record)), 403, "not_granted")
+    assert await world.audit() == []
+    # Whoever holds, or held, a grant of the patient's is no stranger.
+    await world.revoke((await world.may_write(Action.APPEND)).id)
+    refused(await world.post("/v1/records", world.doctor, batch(record)), 403, "not_granted")
+    assert await world.audit() == [("granted", "done"), ("revoked", "done"), ("record_written", "not_granted")]
 
 
 async def test_not_granted_with_the_grant_of_another_patient(world: World) -> None:

@@ -191,7 +191,9 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("patient", "record", "version", name=op.f("pk_record_versions")),
     )
     op.create_index(op.f("ix_record_versions_body_hash"), "record_versions", ["body_hash"])
-    op.create_index(op.f("ix_record_versions_patient_capsule_hash"), "record_versions", ["patient", "capsule_hash"])
+    op.create_index(
+        "uq_record_versions_patient_capsule_hash", "record_versions", ["patient", "capsule_hash"], unique=True
+    )
     op.create_index(op.f("ix_record_versions_patient_scope_epoch"), "record_versions", ["patient", "scope", "epoch"])
     op.create_table(
         "disclosed",
