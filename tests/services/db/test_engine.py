@@ -12,7 +12,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from sqlalchemy import text
-from sqlalchemy.exc import DBAPIError, IntegrityError, ProgrammingError
+from sqlalchemy.exc import IntegrityError, ProgrammingError
 
 from client.embedded.postgres import EmbeddedPostgres
 from shared.db.engine import Database, violated_constraint
@@ -281,7 +281,7 @@ def signal_all(postmaster: int, number: signal.Signals) -> None:
         os.kill(pid, number)
 
 
-async def test_a_serialization_failure_is_the_callers_business(database: Database) -> None:
-    with pytest.raises(DBAPIError):
+async def test_a_serialization_failure_is_to_be_repeated(database: Database) -> None:
+    with pytest.raises(DatabaseUnavailable):
         async with database.transaction() as session:
             await session.execute(text("DO $$ BEGIN RAISE EXCEPTION USING ERRCODE = '40001'; END $$"))
