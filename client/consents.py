@@ -192,7 +192,12 @@ class Consents:
         """What a grant covers: of each scope the epochs that have records, and the newest; or just some records."""
         newest = await self._scopes.ensure(scopes)
         names = {self._session.keyring.scope_id(name): name for name in scopes}
-        within = [record.manifest.payload for record in await self._records() if record.manifest.payload.scope in names]
+        # An author can name any epoch; one that has not been published would put the next one within the grant's reach.
+        within = [
+            manifest
+            for manifest in (record.manifest.payload for record in await self._records())
+            if manifest.scope in names and manifest.epoch <= newest[names[manifest.scope]]
+        ]
         if record_ids is not None:
             wanted = {manifest.record: manifest for manifest in within if manifest.record in set(record_ids)}
             missing = [record_id for record_id in record_ids if record_id not in wanted]

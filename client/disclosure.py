@@ -106,6 +106,8 @@ class Batch:
                 outcome.problems += [self._problem(refused, record) for record in self._records]
                 return outcome
             cfrags = _by_proxy(answer, self._records, self._grant)
+            if any(did in of_record for of_record in cfrags for did in excluded):
+                raise WrongAnswer("The records service asked a proxy that it had been told to leave out.")
             wrong = await self._wrong_proxies(request, answer, cfrags, outcome)
             if all(len(of_record.keys() - wrong) >= self._grant.threshold for of_record in cfrags):
                 good = [[cfrag for did, cfrag in of_record.items() if did not in wrong] for of_record in cfrags]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from client.errors import ServiceRefused, UnknownGrant, VerificationFailed
+from client.errors import ServiceRefused, UnknownGrant, VerificationFailed, WrongAnswer
 from client.given import entries_of, proxy_reports, revocation_of, state_of
 from client.reports import HeldGrant
 from client.sealed import open_grant
@@ -52,4 +52,7 @@ async def held_grant(session: Session, grant_id: str) -> HeldGrant:
         if refused.status == 404:
             raise UnknownGrant from None
         raise
+    if shown.id != grant_id:
+        # Another grant would do as well for every other check: what is written under it would go to its patient.
+        raise WrongAnswer("The records service shows another grant than the one asked for.")
     return await report_held(session, shown)

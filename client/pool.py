@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Self
 
 from client.cfrags import CfragTask, check_all_cfrags
+from client.embedded.process import environment
 from shared.crypto.umbral import CFRAG_SIZE, engine_name
 
 WORTH_A_POOL = {"umbral-pre": 256, "umbral": 64}
@@ -93,7 +94,12 @@ class _Worker:
 
 async def _start() -> Process:
     return await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "client.cfrag_worker", stdin=PIPE, stdout=PIPE, stderr=DEVNULL
+        # Nothing from the current folder, which may hold what others named; and no passphrase in the environment.
+        *(sys.executable, "-P", "-m", "client.cfrag_worker"),
+        env=environment({}),
+        stdin=PIPE,
+        stdout=PIPE,
+        stderr=DEVNULL,
     )
 
 

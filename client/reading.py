@@ -123,7 +123,8 @@ async def _open_blob(
         ciphertext = Path(folder) / "ciphertext"
         await session.platform.get_blob(await session.credentials(), payload.body, ciphertext, size=payload.size)
         if large_to is not None:
-            destination = large_to / payload.record
+            # Named by the manifest: records of two patients may carry the same id.
+            destination = large_to / record.manifest.id
             return await asyncio.to_thread(
                 open_record_to_file, record, key, scope=scope, ciphertext=ciphertext, destination=destination
             )

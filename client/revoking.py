@@ -13,11 +13,12 @@ ends together with the grants that only continue it in newer epochs, since a per
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from client.errors import ServiceRefused, ServiceUnreachable, UnknownGrant, VerificationFailed
+from client.errors import ServiceRefused, ServiceUnreachable, UnknownGrant, VerificationFailed, WrongAnswer
 from client.given import family_of, report_given
 from client.granting import Plan, PlannedEntry, file_grant, make_grant, proxies_for_grants
 from client.reports import GrantReport, GrantRevocation, ProxyReport, RevocationReport
@@ -29,6 +30,7 @@ from shared.statements import EpochFloor, Revocation
 from shared.wire import Action
 
 _POLL_SECONDS = 0.3
+_REFUSALS = (ServiceRefused, ServiceUnreachable, VerificationFailed)
 _PATIENCE = 0.25
 """The part of the waiting time after which silent proxies are told directly."""
 
@@ -45,11 +47,20 @@ class Revoking:
         self._problems: dict[tuple[str, str], str] = {}
 
     async def run(self, grant_id: str, *, assumed_liars: int, wait_seconds: float) -> RevocationReport:
-        """Steps 1 to 5. Raises `UnknownGrant`, or what the services refuse; the revocation counts once it is posted."""
+        """Steps 1 to 5; raises `UnknownGrant`. What registry or records service refuse keeps no step from the next:
+        the proxies are told directly, and their receipts say how well the revocation is settled."""
         family = family_of(self._find(grant_id), self._given)
-        floors = await self._advance(family)
+        try:
+            floors = await self._advance(family)
+        except _REFUSALS:
+            # The end of a grant must not wait for a registry that is away or lies; the report names no new epoch then.
+            floors = {}
         family = [await self._post(member, floors) for member in family]
-        continued = await self._continue_others(family)
+        try:
+            continued = await self._continue_others(family)
+        except _REFUSALS:
+            # Others can be given a grant later; whoever holds this one must not profit from their trouble.
+            continued = []
         family = await self._wait(family, assumed_liars=assumed_liars, seconds=wait_seconds)
         return self._report(grant_id, family, floors, continued, assumed_liars)
 
@@ -84,7 +95,9 @@ class Revoking:
                         next_epochs[names[entry.scope_id]] = epochs.get(entry.scope_id, 0) + 1
         await self._scopes.publish(next_epochs)
         epochs = await self._scopes.epochs()
-        return {scope_id: epochs[scope_id] for scope_id in _scope_ids(family) if scope_id in names}
+        return {
+            scope_id: epochs[scope_id] for scope_id in _scope_ids(family) if scope_id in names and scope_id in epochs
+        }
 
     async def _post(self, member: GrantReport, floors: dict[str, int]) -> GrantReport:
         """Post the revocation of one grant, unless one is there already."""
@@ -100,7 +113,9 @@ class Revoking:
                 if scope_id in floors
             ),
         )
-        await self._session.platform.revoke(await self._session.credentials(), revocation.token)
+        # A records service that refuses or stays away cannot keep the grant alive: the proxies get it all the same.
+        with contextlib.suppress(*_REFUSALS):
+            await self._session.platform.revoke(await self._session.credentials(), revocation.token)
         return replace(member, revocation=revocation)
 
     async def _continue_others(self, family: Sequence[GrantReport]) -> list[str]:
@@ -139,6 +154,8 @@ class Revoking:
         statement, shares = await make_grant(session, plan)
         await file_grant(session, statement, shares)
         shown = await session.platform.grant(await session.credentials(), statement.id)
+        if shown.id != statement.id:
+            raise WrongAnswer("The records service shows another grant than the one asked for.")
         return await report_given(session, shown, self._scopes.names)
 
     async def _wait(self, family: list[GrantReport], *, assumed_liars: int, seconds: float) -> list[GrantReport]:
@@ -162,8 +179,11 @@ class Revoking:
         """The grant with the receipts that have come in. The revocation has been posted: an outage changes nothing."""
         try:
             shown = await self._session.platform.grant(await self._session.credentials(), member.id)
+            if shown.id != member.id:
+                # The receipts of another grant, however good, say nothing of this one.
+                return member
             seen = await report_given(self._session, shown, self._scopes.names)
-        except (ServiceRefused, ServiceUnreachable, VerificationFailed):
+        except PcehrError:
             return member
         if seen.revocation is None or member.revocation is None or seen.revocation.id != member.revocation.id:
             # The receipts shown answer another statement than the one this run goes by.

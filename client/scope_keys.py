@@ -47,6 +47,8 @@ class OwnScopes:
     async def epochs(self, *, fresh: bool = False) -> dict[str, int]:
         """The newest published epoch of each scope, by id; raises `ScopeKeyRolledBack`."""
         if self._epochs is None or fresh:
+            # What was known before must not be used on if the look that replaces it is refused.
+            self._epochs = None
             session = self._session
             me = await session.me()
             newest: dict[str, Verified[ScopeKey]] = {}
@@ -92,6 +94,10 @@ class OwnScopes:
                 )
                 tokens.append(statement.token)
             await session.platform.publish_scope_keys(await session.credentials(), tokens)
+            # Acknowledged means published: a registry that drops one is caught at the next look.
+            for name in names[start : start + _BATCH]:
+                scope_id = session.keyring.scope_id(name)
+                session.state.note_epoch(scope_id, max(epochs[name], session.state.epochs.get(scope_id, 0)))
         if names:
             await self.epochs(fresh=True)
 
