@@ -165,14 +165,15 @@ class Consents:
         await self._check_exist(scopes)
         entries = await self._entries(scopes, records)
         reading = Action.READ in actions
+        proxies = await proxies_for_grants(session) if reading else ()
         plan = Plan(
             recipient=await session.party(recipient_did, fresh=True),
             actions=tuple(sorted(set(actions))),
             purpose=purpose,
             expires=expires,
             entries=entries,
-            threshold=(threshold or (await session.platform.discovery()).threshold) if reading else 0,
-            proxies=await proxies_for_grants(session) if reading else (),
+            threshold=(threshold or await self._threshold(len(proxies))) if reading else 0,
+            proxies=proxies,
             request=request,
         )
         statement, shares = await make_grant(session, plan)
@@ -220,6 +221,14 @@ class Consents:
             if report.state is not GrantState.PENDING or time.monotonic() >= deadline:
                 return report
             await asyncio.sleep(_POLL_SECONDS)
+
+    async def _threshold(self, shares: int) -> int:
+        """What the registry advises, but never so little that one proxy and the recipient are enough.
+
+        Whoever wants that (there is one proxy only, or trust in each) names the threshold.
+        """
+        advised = (await self._session.platform.discovery()).threshold
+        return max(advised, min(2, shares))
 
     async def _request(self, request_id: str) -> IncomingRequest:
         session = self._session
