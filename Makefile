@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit lock vectors examples engine compose-up compose-demo compose-down compose-test clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral lock vectors examples engine compose-up compose-demo compose-down compose-test browser-test pictures clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -46,6 +46,13 @@ contracts: $(READY)
 unit: $(READY)
 	@$(BIN)/pytest -n 2 --dist loadfile
 
+# None of these calls Umbral, but for the platform of tests/unit/embedded, which tests/e2e runs as well.
+WITHOUT_UMBRAL := tests/browser tests/services/db tests/services/log \
+	$(addprefix tests/unit/,db demo deploy embedded fhir transparency web)
+
+unit-umbral: $(READY) ## The tests that call Umbral, with its second implementation.
+	@PCEHR_UMBRAL_ENGINE=umbral $(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,$(WITHOUT_UMBRAL))
+
 lock: ## Write requirements/*.txt anew from pyproject.toml (needs uv).
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/runtime.txt
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml --extra dev -o requirements/dev.txt
@@ -68,8 +75,14 @@ compose-demo: ## Tell the story against the platform in containers.
 compose-down: ## Stop the containers; their data stay (add -v by hand to delete those too).
 	@$(COMPOSE) --profile '*' down
 
-compose-test: $(READY) ## Test the containers on a real engine: isolation, faults, replicas.
+compose-test: $(READY) ## Test the containers on a real engine: isolation, faults, replicas, upgrades.
 	@$(BIN)/pytest -m compose --timeout 900 tests/compose
+
+browser-test: $(READY) ## Use Swagger UI of each service in a headless Chromium, which must be installed.
+	@$(BIN)/pytest -m browser tests/browser
+
+pictures: $(READY) ## Take the pictures of docs/swagger.md anew (needs Chromium, and ports 8400 on).
+	@PCEHR_PICTURES=docs/pictures $(BIN)/pytest -m browser tests/browser/test_pictures.py
 
 clean: ## Remove what the targets made.
 	@rm -rf $(VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .hypothesis

@@ -5,8 +5,9 @@ An author encrypts to the patient's newest key of the scope and can, by that alo
 
 from __future__ import annotations
 
-from client.errors import InvalidGrant, ServiceRefused, UnknownRecord, UnknownScope, VerificationFailed
+from client.errors import GrantEnded, InvalidGrant, ServiceRefused, UnknownRecord, UnknownScope, VerificationFailed
 from client.held import held_grant
+from client.history import check_before
 from client.reading import check_all
 from client.records import NewRecord, Placement, new_record_id
 from client.reports import HeldGrant, Problem, StoredRecord
@@ -14,6 +15,7 @@ from client.scope_keys import current_scope_key, delegating_key_of
 from client.session import Session
 from client.uploads import Progress, upload
 from client.verification import VerifiedRecord, check_chain, scope_ids
+from shared.schemas.records import GrantState
 from shared.statements import ScopeKey, Verified
 from shared.wire import Action
 
@@ -32,7 +34,7 @@ class Author:
     ) -> list[StoredRecord]:
         """Store new records of the patient who gave the grant, in scopes that it covers; answers in order.
 
-        Raises `UnknownGrant`, `InvalidGrant` where the grant does not allow it, `UnknownScope`, and what
+        Raises `UnknownGrant`, `GrantEnded`, `InvalidGrant` where the grant does not allow it, `UnknownScope`, and what
         `Patient.add_records` raises.
         """
         grant = await self._grant(grant_id, Action.APPEND)
@@ -76,6 +78,8 @@ class Author:
         grant = await held_grant(self.session, grant_id)
         if action not in grant.actions:
             raise InvalidGrant(f"The grant does not allow to {action}.")
+        if grant.state is GrantState.REVOKED:
+            raise GrantEnded
         return grant
 
     async def _key(self, grant: HeldGrant, name: str) -> Verified[ScopeKey]:
@@ -101,6 +105,9 @@ class Author:
         if not versions or any(version.manifest.payload.record != record_id for version in versions):
             raise UnknownRecord
         check_chain([version.manifest for version in versions], complete=False)
+        if versions[-1].manifest.payload.version > 1:
+            # Whoever writes on top of a version vouches for it to those who read the next one.
+            await check_before(session, versions[-1], grant.patient)
         session.state.note_record(versions[-1].manifest)
         session.state.save_if_changed()
         return versions[-1]

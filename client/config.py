@@ -1,7 +1,7 @@
 """Where a person's data lives on this machine, and which platform it talks to.
 
     <home>/                     PCEHR_HOME; else /var/lib/pcehr for root; else the user's data folder
-    <home>/profiles/<name>/     one profile: keystore.json (secret, encrypted) and state.json (not secret)
+    <home>/profiles/<name>/     one profile: keystore.json (secret, encrypted) and state.db (not secret)
     <home>/platform.json        written by a platform running on this machine; member `registry_url`
 
 The registry's address comes from the first of: the flag, PCEHR_REGISTRY_URL, the profile's state, platform.json,
@@ -18,11 +18,12 @@ from pathlib import Path
 
 import platformdirs
 
-from client.errors import InvalidProfile, UnexpectedAnswer
+from client.errors import InvalidProfile, InvalidSetting, UnexpectedAnswer
 from client.state import ClientState
 
 HOME_VARIABLE = "PCEHR_HOME"
 REGISTRY_VARIABLE = "PCEHR_REGISTRY_URL"
+WITNESS_FAULTS_VARIABLE = "PCEHR_WITNESS_FAULTS"
 ROOT_HOME = Path("/var/lib/pcehr")
 DEFAULT_REGISTRY_URL = "http://127.0.0.1:8400"
 DEFAULT_PROFILE = "default"
@@ -45,7 +46,7 @@ class Profile:
 
     @property
     def state(self) -> Path:
-        return self.folder / "state.json"
+        return self.folder / "state.db"
 
     @property
     def exists(self) -> bool:
@@ -91,6 +92,17 @@ def registry_url(flag: str | None = None, state: ClientState | None = None) -> s
     """The registry's base URL, by the precedence in the module's docstring."""
     chosen = flag or os.environ.get(REGISTRY_VARIABLE) or (state.registry_url if state else None)
     return (chosen or _running_platform() or DEFAULT_REGISTRY_URL).rstrip("/")
+
+
+def witness_faults() -> int:
+    """How many of the witnesses may lie, as the owner of this machine assumes; the platform's own figure counts too.
+
+    Raises `InvalidSetting`.
+    """
+    said = os.environ.get(WITNESS_FAULTS_VARIABLE) or "0"
+    if not re.fullmatch(r"[0-9]{1,2}", said):
+        raise InvalidSetting(f"{WITNESS_FAULTS_VARIABLE} is not a number from 0 to 99.")
+    return int(said)
 
 
 def _running_platform() -> str | None:

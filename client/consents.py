@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
 
 from client.errors import (
+    REFUSALS,
     InvalidGrant,
     ServiceRefused,
     UnknownGrant,
@@ -19,10 +20,10 @@ from client.errors import (
     WrongAnswer,
 )
 from client.fingerprint import fingerprint
-from client.given import continues, report_given
+from client.given import continues, report_given, report_remembered
 from client.granting import Plan, PlannedEntry, file_grant, limited_entries, make_grant, proxies_for_grants
 from client.reading import problem_of
-from client.reports import GrantReport, IncomingRequest, RevocationReport
+from client.reports import GrantReport, IncomingRequest, Problem, RevocationReport
 from client.revoking import Revoking
 from client.scope_keys import OwnScopes
 from client.sealed import open_request
@@ -122,26 +123,74 @@ class Consents:
         )
 
     async def grants(self) -> list[GrantReport]:
-        """All grants, newest first, each with the grant that it only continues."""
-        session = self._session
-        shown = [grant async for grant in session.platform.grants(await session.credentials(), "given")]
-        reports = [await report_given(session, grant, self._scopes.names) for grant in shown]
-        session.state.save_if_changed()
+        """All grants, newest first, each with the grant that it only continues; also what is remembered and not shown.
+
+        A revocation that the records service does not show is sent once more.
+        """
+        reports, _ = await self._given(strict=True)
+        revoking = Revoking(self._session, self._scopes, reports)
+        now = self._session.clock()
+        for report in reports:
+            if not report.revocation_shown and report.expires > now:
+                await revoking.send_again(report)
         return [replace(report, continues=_continued_by(report, reports)) for report in reports]
 
     async def grant(self, grant_id: str) -> GrantReport:
-        """One grant."""
-        return await report_given(self._session, await self._shown(grant_id), self._scopes.names)
+        """One grant; from memory where the records service does not show it."""
+        shown = await self._shown(grant_id)
+        if shown is not None:
+            return await report_given(self._session, shown, self._scopes.names)
+        remembered = self._session.state.consents.grant(grant_id)
+        if remembered is None or remembered.patient != self._session.did:
+            raise UnknownGrant
+        return await report_remembered(self._session, remembered, self._scopes.names)
+
+    async def grant_ids(self) -> list[str]:
+        """Ids of all grants that can be named, shown or remembered, also while the records service refuses its list."""
+        reports, _ = await self._given(strict=False)
+        return [report.id for report in reports]
 
     async def revoke(self, grant_id: str, *, assumed_liars: int, wait_seconds: float) -> RevocationReport:
-        """End a grant (`client.revoking`)."""
-        revoking = Revoking(self._session, self._scopes, await self.grants())
+        """End a grant (`client.revoking`); one that is remembered, also while the records service refuses its list."""
+        revoking = Revoking(self._session, self._scopes, *await self._given(strict=False))
         return await revoking.run(grant_id, assumed_liars=assumed_liars, wait_seconds=wait_seconds)
 
     async def revocation_status(self, grant_id: str, *, assumed_liars: int) -> RevocationReport:
         """How far a revocation is."""
-        revoking = Revoking(self._session, self._scopes, await self.grants())
+        revoking = Revoking(self._session, self._scopes, *await self._given(strict=False))
         return await revoking.status(grant_id, assumed_liars=assumed_liars)
+
+    async def _given(self, *, strict: bool) -> tuple[list[GrantReport], Problem | None]:
+        """What the records service shows and what is remembered besides, newest first.
+
+        Unless `strict`, a list that is refused or broken, or a grant in it that does not verify, keeps nobody from what
+        is remembered; the problem is the second value.
+        """
+        session, names = self._session, self._scopes.names
+        problem: Problem | None = None
+        reports: dict[str, GrantReport] = {}
+        try:
+            async for shown in session.platform.grants(await session.credentials(), "given"):
+                try:
+                    reports[shown.id] = await report_given(session, shown, names)
+                except REFUSALS as error:
+                    if strict:
+                        raise
+                    problem = problem_of(error, grant_id=shown.id)
+        except REFUSALS as error:
+            if strict:
+                raise
+            problem = problem_of(error)
+        for remembered in session.state.consents.given_by(session.did):
+            if remembered.id not in reports:
+                try:
+                    reports[remembered.id] = await report_remembered(session, remembered, names)
+                except REFUSALS as error:
+                    if strict:
+                        raise
+                    problem = problem_of(error, grant_id=remembered.id)
+        session.state.save_if_changed()
+        return sorted(reports.values(), key=lambda report: -report.statement.payload.iat), problem
 
     async def _give(
         self,
@@ -165,6 +214,7 @@ class Consents:
         await self._check_exist(scopes)
         entries = await self._entries(scopes, records)
         reading = Action.READ in actions
+        first_choice = reading and not session.state.proxies
         proxies = await proxies_for_grants(session) if reading else ()
         plan = Plan(
             recipient=await session.party(recipient_did, fresh=True),
@@ -178,8 +228,9 @@ class Consents:
         )
         statement, shares = await make_grant(session, plan)
         await file_grant(session, statement, shares)
+        report = await self._wait_for_receipts(statement.id) if wait else await self.grant(statement.id)
         session.state.save_if_changed()
-        return await self._wait_for_receipts(statement.id) if wait else await self.grant(statement.id)
+        return replace(report, first_choice=first_choice)
 
     async def _check_exist(self, scopes: Sequence[str]) -> None:
         """Publish the first key of scopes whose name every client of this patient knows; refuse all other names."""
@@ -264,13 +315,13 @@ class Consents:
             problem=problem,
         )
 
-    async def _shown(self, grant_id: str) -> GrantOut:
+    async def _shown(self, grant_id: str) -> GrantOut | None:
         session = self._session
         try:
             shown = await session.platform.grant(await session.credentials(), grant_id)
         except ServiceRefused as refused:
             if refused.status == 404:
-                raise UnknownGrant from None
+                return None
             raise
         if shown.id != grant_id:
             raise WrongAnswer("The records service shows another grant.")

@@ -13,6 +13,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import ClassVar
 
 from shared.errors import PcehrError
@@ -95,6 +96,10 @@ class VerificationFailed(ClientError):
         return failed
 
 
+REFUSALS = (ServiceRefused, ServiceUnreachable, UnexpectedAnswer, VerificationFailed)
+"""What a service can do to whoever asks it: refuse, stay away, talk nonsense, or lie."""
+
+
 class RecordSwapped(VerificationFailed):
     code = "record_swapped"
     title = "A part of the record is not the one its author signed for."
@@ -147,6 +152,69 @@ class KeyChainRolledBack(VerificationFailed):
     advice = (
         "The registry shows an old or a false state of that party's keys; do not share anything until it is settled."
     )
+
+
+class NotInLog(VerificationFailed):
+    """A service's log does not hold what the service shows."""
+
+    code = "not_in_log"
+    title = "What the service shows is not in its log."
+    advice = (
+        "It may have been made up for you alone: share nothing on the strength of it, compare the fingerprint with the"
+        " other side, and tell whoever runs the platform."
+    )
+
+    @classmethod
+    def of(cls, did: str) -> NotInLog:
+        """The failure that names the party whose keys are meant."""
+        return cls(f"The registry's log does not hold the keys that the registry shows for {did}.")
+
+
+class LogReplaced(VerificationFailed):
+    code = "log_replaced"
+    title = "The service shows another log than the one known for it."
+    advice = (
+        "A log that loses its key begins anew, and everybody is told. If you were not, trust nothing it shows; if you"
+        " were, and believe it, start over with an empty state."
+    )
+
+
+class TooFewWitnesses(VerificationFailed):
+    code = "not_enough_cosignatures"
+    title = "Too few of your witnesses, the proxies you have pinned, vouch for this state of the log."
+    advice = (
+        "Keys that you know already go on working; new ones are accepted when enough proxies are back. Try again later;"
+        " `pcehr proxies pin` chooses others if some of yours are gone for good."
+    )
+
+
+class WitnessesOutOfDate(VerificationFailed):
+    code = "checkpoint_stale"
+    title = "The witnesses' word for this state of the log is not of today."
+    advice = "Check the clock of this machine; if it is right, the registry may be withholding newer keys."
+
+
+class LogContradicted(VerificationFailed):
+    """A service's log is not the one it was before. Its own signatures prove it; `evidence` is the file with them."""
+
+    code = "log_forked"
+    title = "The log does not extend what it was before: its history has been rewritten."
+    advice = "Trust nothing this service shows, and tell whoever runs it."
+    evidence: Path | None = None
+
+    @classmethod
+    def of(cls, code: str, detail: str, evidence: Path | None) -> LogContradicted:
+        """The failure of this code, with the file in which the contradicting checkpoints are."""
+        failed = cls(detail)
+        failed.evidence = evidence
+        vars(failed).update(code=code)
+        return failed
+
+    @property
+    def hint(self) -> str:
+        if self.evidence is None:
+            return super().hint
+        return f"Keep {self.evidence} and show it to others: each checkpoint in it bears the log's own signature."
 
 
 class ScopeKeyRolledBack(VerificationFailed):
@@ -232,6 +300,19 @@ class StateDamaged(ClientError):
     status = 422
     title = "The profile's state file is not in the form this version writes."
     advice = "Move the file away: the profile works without it, but what it had seen of others must be seen anew."
+
+
+class StateBusy(ClientError):
+    code = "state_busy"
+    status = 503
+    title = "Other commands of this profile keep changing what this one has to compare with."
+    advice = "Repeat the command when the others are done."
+
+
+class InvalidSetting(ClientError):
+    code = "invalid_setting"
+    status = 400
+    title = "A setting in the environment is not what it must be."
 
 
 class InvalidProfile(ClientError):
@@ -351,6 +432,13 @@ class InvalidGrant(ClientError):
     advice = "A grant names at least one scope and one action, and ends in the future."
 
 
+class SharesUndelivered(ClientError):
+    code = "shares_undelivered"
+    status = 409
+    title = "Proxies still wait for their share of a grant, and would refuse it after a change of keys."
+    advice = "Wait until `grants` shows these as complete, revoke them, or insist and give them anew afterwards."
+
+
 HINTS: dict[str, str] = {
     "unauthenticated": "Check the clock of this machine, and that this profile has signed up on this platform.",
     "invalid_client": "Check the clock of this machine, and that this profile has signed up on this platform.",
@@ -378,6 +466,7 @@ HINTS: dict[str, str] = {
     "database_unavailable": "Nothing was changed; try again in a moment.",
     "registry_unavailable": "Nothing was changed; try again in a moment.",
     "unavailable": "Nothing was changed; try again in a moment.",
+    "not_in_log_yet": "New keys need the word of most proxies; try again when enough of them are back.",
     "too_large": "Send less at once.",
     "broken_key_chain": "That party's keys do not form a chain; do not share anything with it.",
     "malformed_key_material": "Key material is damaged; check that client and platform are of the same version.",
@@ -397,6 +486,10 @@ _BY_CODE: dict[str, type[VerificationFailed]] = {
         DecryptionFailed,
         StatementForged,
         KeyChainRolledBack,
+        NotInLog,
+        LogReplaced,
+        TooFewWitnesses,
+        WitnessesOutOfDate,
         SharesDoNotCombine,
     )
 }

@@ -20,7 +20,8 @@ def atomic_file(path: Path, *, replace: bool = True) -> Iterator[BinaryIO]:
     It is written beside its place with mode 0600, flushed to disk, moved, and its folder flushed. With
     `replace=False` an existing file is left alone and `FileExistsError` raised, also when it appears at the same time.
     """
-    temporary = path.parent / f".{path.name}.{secrets.token_hex(8)}"
+    # Not from the name of the file, which may be as long as the file system allows.
+    temporary = path.parent / f".pcehr-{secrets.token_hex(8)}"
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL, OWNER_ONLY)
     try:
         with os.fdopen(descriptor, "wb") as file:

@@ -1,31 +1,84 @@
-"""Grants a patient has given, as far as their statements and receipts prove it."""
+"""Grants a patient has given, as far as their statements and receipts prove it.
+
+The records service shows the list, and could leave something out. What this client has signed or seen before is
+remembered (`client.consent_memory`): a revocation that is hidden holds all the same, and a grant that is hidden is
+named and can be ended.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 
 from pydantic import ValidationError
 
-from client.errors import UnexpectedAnswer, VerificationFailed, WrongAnswer
+from client.consent_memory import RememberedGrant
+from client.errors import REFUSALS, ServiceRefused, UnexpectedAnswer, VerificationFailed, WrongAnswer
 from client.reading import problem_of
 from client.reports import GrantEntry, GrantReport, Problem, ProxyReport
 from client.session import Session
 from client.verification import check_grant, check_receipt, names_by_id, verifying
-from shared.identity import VerifiedParty
 from shared.jose import parse
 from shared.schemas.records import GrantOut, GrantProxyOut, GrantState
 from shared.statements import Grant, Revocation, Verified, verify_stored
 from shared.wire import ReceiptAct
 
+GRANT_WITHHELD = Problem(
+    code="grant_withheld",
+    detail="The records service does not show this grant, although it has had it. How much has been disclosed under it"
+    " is not known.",
+)
+GRANT_UNCONFIRMED = Problem(
+    code="grant_unconfirmed",
+    detail="You signed this grant, and the records service never acknowledged it, so that it may not have come about."
+    " Revoke it to be sure that it does not.",
+)
+REVOCATION_WITHHELD = Problem(
+    code="revocation_withheld",
+    detail="The records service shows this grant as if you had not ended it. It has ended; the revocation is sent once"
+    " more, to the service and to the proxies.",
+)
+
 
 async def report_given(session: Session, shown: GrantOut, names: Mapping[str, str]) -> GrantReport:
-    """Verify a grant of this patient, its revocation and its receipts. Raises a `VerificationFailed`."""
+    """Verify a grant of this patient that the records service shows, its revocation and its receipts, and remember it.
+
+    A grant that is remembered as revoked is revoked, whatever is shown. Raises a `VerificationFailed`.
+    """
+    return await _report(session, shown, names, acknowledged=True)
+
+
+async def report_remembered(session: Session, grant: RememberedGrant, names: Mapping[str, str]) -> GrantReport:
+    """A grant of this patient that the records service does not show, from this client's own memory."""
+    shown = GrantOut(
+        id=grant.id,
+        grant=grant.token,
+        state=GrantState.PENDING,
+        received_at=0,
+        proxies=[],
+        revocation=None,
+        disclosed=0,
+    )
+    report = await _report(session, shown, names, acknowledged=grant.acknowledged)
+    problem = GRANT_WITHHELD if grant.acknowledged else GRANT_UNCONFIRMED
+    if report.revocation is not None and not grant.acknowledged:
+        # It was most likely never there, and it has ended: there is nothing to be told.
+        return replace(report, shown=False, problem=None)
+    return replace(report, shown=False, problem=replace(problem, grant_id=report.id))
+
+
+async def _report(session: Session, shown: GrantOut, names: Mapping[str, str], *, acknowledged: bool) -> GrantReport:
     me = await session.me()
-    recipient = await session.party(unverified_audience(shown.grant))
+    recipient = await session.party_for_less(unverified_audience(shown.grant))
     checked = check_grant(shown.grant, grant_id=shown.id, patient=me, recipient=recipient)
     statement = checked.statement
-    revocation = await revocation_of(session, shown, me)
+    session.state.consents.remember_grant(statement, acknowledged=acknowledged)
+    note_epochs(session, statement)
+    for party in (me, recipient):
+        session.state.keep_party(party)
+    revocation = await revocation_of(session, shown, statement)
     proxies = await proxy_reports(session, shown, statement, revocation)
+    withheld = revocation is not None and shown.revocation is None
     return GrantReport(
         id=statement.id,
         recipient=recipient,
@@ -42,21 +95,40 @@ async def report_given(session: Session, shown: GrantOut, names: Mapping[str, st
         disclosed=shown.disclosed,
         statement=statement,
         revocation=revocation,
-        problem=_first_problem(proxies, statement.id),
+        revocation_shown=not withheld,
+        problem=(
+            replace(REVOCATION_WITHHELD, grant_id=statement.id) if withheld else _first_problem(proxies, statement.id)
+        ),
     )
 
 
-async def revocation_of(session: Session, shown: GrantOut, patient: VerifiedParty) -> Verified[Revocation] | None:
-    """The revocation of a grant, if there is one that the patient signed; one by anybody else does not count."""
-    if shown.revocation is None:
+async def revocation_of(session: Session, shown: GrantOut, grant: Verified[Grant]) -> Verified[Revocation] | None:
+    """The revocation of a grant by its patient, if it is shown or has been seen before; anybody else's does not count.
+
+    It is remembered: whoever has once seen a grant ended does not take it for alive again.
+    """
+    memory = session.state.consents
+    known = memory.revocation(grant.id)
+    token = shown.revocation if shown.revocation is not None or known is None else known.token
+    if token is None:
         return None
+    patient = await session.issuer_of(token, Revocation)
+    if patient.did != grant.payload.iss:
+        raise WrongAnswer("The revocation shown is not one by the patient who gave the grant.")
     with verifying():
-        if patient.did != session.did:
-            patient = await session.issuer_of(shown.revocation, Revocation)
-        revocation = verify_stored(shown.revocation, Revocation, patient)
-    if revocation.payload.grant != shown.id:
+        revocation = verify_stored(token, Revocation, patient)
+    if revocation.payload.grant != grant.id:
         raise WrongAnswer("The revocation shown is one of another grant.")
+    memory.remember_revocation(revocation)
+    note_epochs(session, revocation)
     return revocation
+
+
+def note_epochs(session: Session, statement: Verified[Grant] | Verified[Revocation]) -> None:
+    """How far a patient's scopes have come, as far as a grant or a revocation of the patient's proves it."""
+    payload = statement.payload
+    for place in payload.scopes if isinstance(payload, Grant) else payload.epochs:
+        session.state.raise_epoch(payload.iss, place.scope, place.epoch)
 
 
 async def proxy_reports(
@@ -74,8 +146,16 @@ async def proxy_reports(
         stored, wrong_stored = await _receipt(session, proxy.did, card.stored, statement, answering=statement)
         erased, wrong_erased = await _receipt(session, proxy.did, card.erased, statement, answering=revocation)
         problem = wrong_erased or wrong_stored
+        name, endpoint = await _name_and_place(session, proxy.did)
         reports.append(
-            ProxyReport(did=proxy.did, stored=stored, erased=erased, problem=problem.code if problem else card.problem)
+            ProxyReport(
+                did=proxy.did,
+                stored=stored,
+                erased=erased,
+                problem=problem.code if problem else card.problem,
+                name=name,
+                endpoint=endpoint,
+            )
         )
     return reports
 
@@ -143,8 +223,23 @@ def _first_problem(proxies: list[ProxyReport], grant_id: str) -> Problem | None:
     for proxy in proxies:
         if proxy.problem is not None:
             detail = "A proxy has not confirmed what it was asked; the platform goes on asking where that may help."
+            if proxy.problem == "wrong_signer" and not proxy.stored:
+                detail = (
+                    "A proxy has refused its share, because your keys have changed since you signed the grant."
+                    " Give the grant anew, and then revoke this one."
+                )
             return Problem(code=proxy.problem, detail=detail, grant_id=grant_id, proxy=proxy.did)
     return None
+
+
+async def _name_and_place(session: Session, proxy_did: str) -> tuple[str | None, str | None]:
+    """What a proxy is called and where it is; a grant is shown even if the registry hides one of its proxies."""
+    try:
+        proxy = await session.party_for_less(proxy_did)
+    except REFUSALS:
+        return None, None
+    session.state.keep_party(proxy)
+    return proxy.current.payload.name, proxy.current.payload.endpoint
 
 
 async def _receipt(
@@ -166,8 +261,9 @@ async def _receipt(
         try:
             proxy = await session.party(proxy_did, fresh=fresh)
             check_receipt(token, proxy, act=act, statement=answering.id, grant=grant.id, audience=grant.payload.iss)
-        except VerificationFailed as error:
-            # The first time it may only be that the proxy has changed its keys since this session saw it.
+        except (ServiceRefused, VerificationFailed) as error:
+            # The first time it may only be that the proxy has changed its keys since this session saw it. A registry
+            # that does not show the proxy leaves its receipts unproven, and hides no grant by that.
             if fresh:
                 return False, problem_of(error, grant_id=grant.id, proxy=proxy_did)
         else:

@@ -70,9 +70,14 @@ def check_plan(plan: Plan, now: int) -> None:
 
 
 async def make_grant(session: Session, plan: Plan) -> tuple[Verified[Grant], list[SealedShare]]:
-    """Sign the grant and seal the shares; nothing is sent. Raises as `check_plan` does."""
+    """Sign the grant and seal the shares; nothing is sent. Raises as `check_plan` does.
+
+    Everybody who has to do with the grant is kept, so that it can be ended whatever the registry shows later.
+    """
     check_plan(plan, session.clock())
     me = await session.me()
+    for party in (me, plan.recipient, *plan.proxies):
+        session.state.keep_party(party)
     keyring = session.keyring
     receiving = receiving_key(plan.recipient.current)
     kfrags: list[list[bytes]] = []
@@ -129,36 +134,53 @@ async def make_grant(session: Session, plan: Plan) -> tuple[Verified[Grant], lis
 
 
 async def file_grant(session: Session, statement: Verified[Grant], shares: list[SealedShare]) -> None:
-    """Send a grant to the records service, which relays the shares."""
+    """Send a grant to the records service, which relays the shares.
+
+    It is remembered on disk before: whatever becomes of the answer, a grant that may have arrived is known here and
+    can be ended.
+    """
+    memory = session.state.consents
+    memory.remember_grant(statement, acknowledged=False)
+    session.state.save_if_changed()
     accepted = await session.platform.give(await session.credentials(), statement.token, shares)
     if accepted.id != statement.id:
         raise WrongAnswer("The records service acknowledged another grant.")
+    memory.remember_grant(statement, acknowledged=True)
+    session.state.save_if_changed()
 
 
 async def proxies_for_grants(session: Session) -> tuple[VerifiedParty, ...]:
     """The pinned proxies, verified; the directory's are pinned when there are none yet. Raises `TooFewProxies`."""
     if not session.state.proxies:
-        await pin_proxies(session, None)
-    proxies = [await session.party(did) for did in session.state.proxies]
+        await pin_proxies(session, None, first=True)
+    return await pinned_proxies(session)
+
+
+async def pinned_proxies(session: Session) -> tuple[VerifiedParty, ...]:
+    """The pinned proxies, verified, in their order; none while none are pinned. Raises `WrongRole`."""
+    proxies = await session.parties(session.state.proxies)
     for proxy in proxies:
         if proxy.role is not Role.PROXY:
             raise WrongRole(f"{proxy.did} is pinned as a proxy, and the registry knows it as something else.")
     return tuple(proxies)
 
 
-async def pin_proxies(session: Session, dids: Sequence[str] | None) -> list[str]:
-    """Pin these proxies, or those of the directory (up to 16): shares of later grants go to them and no others."""
+async def pin_proxies(session: Session, dids: Sequence[str] | None, *, first: bool = False) -> list[str]:
+    """Pin these proxies, or those of the directory (up to 16): shares of later grants go to them and no others.
+
+    With `first`, those that another command of this profile has pinned meanwhile stay. Returns the pinned ones.
+    """
     if dids is None:
         dids = sorted({card.did async for card in session.platform.proxies()})[: wire.MAX_SHARES]
     if not 1 <= len(dids) <= wire.MAX_SHARES:
         raise TooFewProxies(f"From 1 to {wire.MAX_SHARES} proxies can be pinned; these are {len(dids)}.")
-    for did in dids:
-        party = await session.party(did, fresh=True)
+    for party in await session.parties(dids, fresh=True):
         if party.role is not Role.PROXY:
-            raise WrongRole(f"{did} is not a proxy.")
-    session.state.proxies = list(dict.fromkeys(dids))
-    session.state.save()
-    return list(session.state.proxies)
+            raise WrongRole(f"{party.did} is not a proxy.")
+        # They are the witnesses from now on, also while the registry does not show them.
+        session.state.keep_party(party)
+    session.state.save_if_changed()
+    return session.state.pin(dids, first=first)
 
 
 def limited_entries(manifests: Mapping[str, tuple[str, int, str]]) -> tuple[PlannedEntry, ...]:

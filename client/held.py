@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from client.errors import ServiceRefused, UnknownGrant, VerificationFailed, WrongAnswer
-from client.given import entries_of, proxy_reports, revocation_of, state_of
+from client.given import entries_of, note_epochs, proxy_reports, revocation_of, state_of
 from client.reports import HeldGrant
 from client.sealed import open_grant
 from client.session import Session
@@ -13,7 +13,10 @@ from shared.statements import Grant
 
 
 async def report_held(session: Session, shown: GrantOut) -> HeldGrant:
-    """Verify a grant to this recipient, its revocation and its receipts. Raises a `VerificationFailed`."""
+    """Verify a grant to this recipient, its revocation and its receipts. Raises a `VerificationFailed`.
+
+    One that was seen revoked stays so. The epochs that patient has signed for are noted, for whoever writes.
+    """
     patient = await session.issuer_of(shown.grant, Grant)
     checked = check_grant(shown.grant, grant_id=shown.id, patient=patient, recipient=await session.me())
     statement = checked.statement
@@ -22,7 +25,8 @@ async def report_held(session: Session, shown: GrantOut) -> HeldGrant:
     if len(content.scopes) != len(ids):
         raise VerificationFailed("The grant names another number of scopes than it covers.")
     names = dict(zip(ids, content.scopes, strict=True))
-    revocation = await revocation_of(session, shown, patient)
+    note_epochs(session, statement)
+    revocation = await revocation_of(session, shown, statement)
     proxies = await proxy_reports(session, shown, statement, revocation)
     payload = statement.payload
     return HeldGrant(

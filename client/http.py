@@ -15,6 +15,8 @@ import httpx
 import stamina
 
 from client.errors import AnswerTooLarge, ServiceRefused, ServiceUnreachable, UnexpectedAnswer
+from client.loopback import Loopback
+from shared.trace import new_trace
 
 MAX_JSON = 64 * 1024 * 1024
 """Bytes; a page of a hundred records with their bodies stays below a fifth of it."""
@@ -24,6 +26,7 @@ _MAX_DETAIL = 600
 _ATTEMPTS = 4
 _MAX_WAIT = 5.0
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
+_LIMITS = httpx.Limits(max_connections=20, max_keepalive_connections=10)
 _FINAL_503 = frozenset({"not_enough_proxies"})
 """Refusals with 503 that are an answer and not an outage."""
 
@@ -44,20 +47,33 @@ class Request:
     body: Body | None = None
     length: int | None = None
     token: str | None = None
+    last_event_id: int | None = None
 
 
 class Http:
-    """One httpx client, opened and closed with the platform."""
+    """One httpx client, opened and closed with the platform.
+
+    All its requests belong to one trace (W3C Trace Context), which services pass on and write into their logs, so that
+    whoever runs them can find out what became of a command. Its id is random and of this object alone: two commands
+    cannot be told to be of the same person by it.
+    """
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
+        tls = httpx.create_ssl_context()
+        self._trace = new_trace()
         self._client = httpx.AsyncClient(
             timeout=_TIMEOUT,
+            verify=tls,
             transport=transport,
             follow_redirects=False,
             # An HTTP proxy that the environment names has no business with services on this machine.
-            mounts=dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
-            limits=httpx.Limits(max_connections=20, max_keepalive_connections=10),
-            headers={"accept": "application/json"},
+            mounts={
+                **dict.fromkeys(("all://127.0.0.1", "all://localhost", "all://[::1]")),
+                "all://*.localhost": Loopback(transport or httpx.AsyncHTTPTransport(verify=tls, limits=_LIMITS)),
+            },
+            limits=_LIMITS,
+            # A few compressed bytes become gigabytes before anybody can count them; services here compress nothing.
+            headers={"accept": "application/json", "accept-encoding": "identity"},
         )
 
     async def close(self) -> None:
@@ -84,10 +100,12 @@ class Http:
                 json=request.json,
                 data=dict(request.form) if request.form else None,
                 content=request.body() if request.body else None,
-                headers=_headers(request),
+                headers=_headers(request) | {"traceparent": self._trace.child().traceparent},
             ) as response:
+                if response.headers.get("content-encoding", "identity") != "identity":
+                    raise UnexpectedAnswer(f"{_host(request.url)} compressed its answer, which was not asked for.")
                 if not response.is_success:
-                    raise await _refusal(response)
+                    raise await _refusal(response, self._trace.trace_id)
                 async for piece in response.aiter_bytes():
                     received += len(piece)
                     if received > limit:
@@ -128,22 +146,26 @@ def _headers(request: Request) -> dict[str, str]:
     if request.body is not None:
         headers["content-type"] = "application/octet-stream"
         headers["content-length"] = str(request.length)
+    if request.last_event_id is not None:
+        headers["last-event-id"] = str(request.last_event_id)
     return headers
 
 
-async def _refusal(response: httpx.Response) -> ServiceRefused:
+async def _refusal(response: httpx.Response, trace_id: str) -> ServiceRefused:
     data = bytearray()
     async for piece in response.aiter_bytes():
         data += piece
         if len(data) > _MAX_PROBLEM:
             break
     status = response.status_code
+    # What to quote to whoever runs the service; a refusal with 4xx says by itself what is wrong.
+    trace = f" (trace {trace_id})" if status >= 500 else ""
     try:
         problem = json.loads(bytes(data[:_MAX_PROBLEM]))
         code, detail = str(problem["code"]), str(problem["detail"])
     except (ValueError, KeyError, TypeError, RecursionError):
-        return ServiceRefused("http_error", status, f"{_host(str(response.url))} answered with status {status}.")
-    return ServiceRefused(_plain(code, 64), status, _plain(detail, _MAX_DETAIL))
+        return ServiceRefused("http_error", status, f"{_host(str(response.url))} answered with status {status}.{trace}")
+    return ServiceRefused(_plain(code, 64), status, _plain(detail, _MAX_DETAIL) + trace)
 
 
 def _plain(text: str, size: int) -> str:

@@ -3,18 +3,27 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from client.errors import RecordRolledBack, ServiceRefused, UnknownRecord, UnknownScope, VerificationFailed
+from client.errors import (
+    ClientError,
+    RecordRolledBack,
+    ServiceRefused,
+    ServiceUnreachable,
+    UnknownRecord,
+    VerificationFailed,
+)
+from client.history import check_histories
 from client.reading import check_all, open_whole, problem_of, summary_of, unverified_summary
 from client.records import NewRecord, Placement, new_record_id, open_header, unwrap_as_owner
 from client.reports import OpenedRecord, Problem, RecordSummary, StoredRecord
 from client.scope_keys import OwnScopes
 from client.session import Session
 from client.uploads import Progress, upload
-from client.verification import VerifiedRecord, check_chain
+from client.verification import VerifiedRecord, check_history
 from shared.crypto.record import RecordKey
 from shared.errors import PcehrError
 from shared.schemas.records import RecordOut
@@ -82,7 +91,7 @@ class OwnRecords:
         me = await session.me()
         found: list[RecordSummary] = []
         async for page in session.platform.my_records(await session.credentials()):
-            checked = await check_all(session, page, me)
+            checked = await check_histories(session, await check_all(session, page, me), me)
             found += await asyncio.to_thread(self._summarise, page, checked)
         session.state.save_if_changed()
         return [summary for summary in found if summary.record_id != session.keyring.settings_record_id]
@@ -93,15 +102,21 @@ class OwnRecords:
         me = await session.me()
         found: list[VerifiedRecord] = []
         async for page in session.platform.my_records(await session.credentials()):
-            checked = await check_all(session, page, me)
-            found += [record for record in checked if isinstance(record, VerifiedRecord)]
+            for record in await check_histories(session, await check_all(session, page, me), me):
+                if isinstance(record, VerifiedRecord):
+                    with contextlib.suppress(RecordRolledBack):
+                        session.state.note_record(record.manifest)
+                        found.append(record)
+        session.state.save_if_changed()
         settings_id = session.keyring.settings_record_id
         return [record for record in found if record.manifest.payload.record != settings_id]
 
-    async def versions(self, record_id: str) -> list[VerifiedRecord]:
+    async def versions(self, record_id: str, *, wanted: int | None = None) -> list[VerifiedRecord]:
         """All versions of one record, verified, a complete chain up to what was seen before.
 
-        Raises `UnknownRecord`, or `RecordRolledBack` where a version seen before is missing.
+        Each must have been its author's to write. Where one does not hold and only an earlier one is `wanted`, those
+        up to that one are returned, so that what was there before can still be read. Raises `UnknownRecord`,
+        `UnauthorisedAuthor` or another `VerificationFailed`, `RecordRolledBack` where a version seen before is missing.
         """
         session = self._session
         try:
@@ -113,13 +128,23 @@ class OwnRecords:
                 raise RecordRolledBack("A record seen before is not shown any more.") from None
             raise UnknownRecord from None
         versions: list[VerifiedRecord] = []
+        problem: Problem | None = None
         for record in await check_all(session, shown, await session.me()):
             if isinstance(record, Problem):
-                raise VerificationFailed.from_code(record.code, record.detail)
+                problem = record
+                break
             versions.append(record)
-        if not versions or any(version.manifest.payload.record != record_id for version in versions):
+        if any(version.manifest.payload.record != record_id for version in versions) or not shown:
             raise UnknownRecord
-        check_chain([version.manifest for version in versions], complete=True)
+        try:
+            if problem is not None:
+                raise VerificationFailed.from_code(problem.code, problem.detail)
+            check_history([version.as_version for version in versions], complete=True)
+        except VerificationFailed:
+            if wanted is None or wanted > len(versions):
+                raise
+            check_history([version.as_version for version in versions[:wanted]], complete=True)
+            return versions[:wanted]
         session.state.note_record(versions[-1].manifest)
         session.state.save_if_changed()
         return versions
@@ -144,11 +169,12 @@ class OwnRecords:
         total, done = sum(map(len, pages)), 0
         opened: list[OpenedRecord] = []
         for page in pages:
-            for shown, record in zip(page, await check_all(session, page, me), strict=True):
+            checked = await check_histories(session, await check_all(session, page, me), me)
+            for shown, record in zip(page, checked, strict=True):
                 try:
                     opened += await self._export_one(shown, record, wanted, large_to)
-                except (VerificationFailed, UnknownScope) as error:
-                    if problems is None:
+                except ClientError as error:
+                    if problems is None or _concerns_all(error):
                         raise
                     problems.append(problem_of(error, record_id=_record_id(record)))
                 done += 1
@@ -210,6 +236,11 @@ class OwnRecords:
             else:
                 summaries.append(replace(summary, header=header))
         return summaries
+
+
+def _concerns_all(error: ClientError) -> bool:
+    """Whether an error is an outage or the like, and not the fault of the one record that met it."""
+    return isinstance(error, ServiceUnreachable) or (isinstance(error, ServiceRefused) and error.status != 404)
 
 
 def _record_id(record: VerifiedRecord | Problem) -> str | None:

@@ -6,13 +6,14 @@ and raises a `ClientError` with a stable code and a hint. Calling a method again
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from client.consents import Consents
-from client.errors import InvalidRecord, UnknownRecord
-from client.granting import pin_proxies
+from client.errors import REFUSALS, InvalidRecord, SharesUndelivered, UnknownRecord
+from client.granting import pin_proxies, pinned_proxies
 from client.keyring import check_scope_name
 from client.own_records import OwnRecords
 from client.own_settings import OwnSettings, with_scopes
@@ -35,7 +36,7 @@ from client.session import Session
 from client.settings_record import SETTINGS_SCOPE
 from client.uploads import Progress
 from shared.identity import VerifiedParty
-from shared.schemas.records import AuditEvent, RequestState
+from shared.schemas.records import RequestState
 from shared.wire import MAX_SHARES, Action, DenialReason, Purpose, Role
 
 __all__ = [
@@ -80,7 +81,8 @@ class Patient:
     async def restore(self, known_scopes: Mapping[str, str] | Iterable[str] | None = None) -> RestoreReport:
         """Find everything again with nothing but the seed: settings, scopes and their epochs, records, grants.
 
-        Raises `NotSignedUp` where the registry does not know this party.
+        Raises `NotSignedUp` where the registry does not know this party, and `ScopeKeyRolledBack` where it shows older
+        keys than the records, grants and revocations that this patient has signed.
         """
         self._learn(known_scopes or ())
         # The registry must know this party already: restoring never registers anybody.
@@ -91,6 +93,8 @@ class Patient:
         scopes = await self.scopes()
         grants = await self.grants()
         pending = await self.inbox(RequestState.PENDING)
+        # Once more, because records, grants and revocations have said by now how far the scopes had come.
+        await self._scopes.epochs()
         if not self.session.state.proxies:
             self._pin_from(grants)
         names = self._scopes.names
@@ -182,10 +186,11 @@ class Patient:
     ) -> OpenedRecord:
         """One record, opened: the newest version, or an earlier one if asked for. Raises `UnknownRecord`.
 
-        The whole chain of versions is checked, so that an earlier version is shown as such and never by mistake.
+        The whole chain of versions is checked, so that an earlier version is shown as such and never by mistake. What
+        was before a version that nobody allowed can still be read, by its number.
         """
         await self._settings.load()
-        versions = await self._records.versions(record_id)
+        versions = await self._records.versions(record_id, wanted=version)
         if version is None:
             return await self._records.open(versions[-1], large_to)
         for one in versions:
@@ -273,9 +278,17 @@ class Patient:
         )
 
     async def grants(self) -> list[GrantReport]:
-        """All grants this patient has given, newest first, as far as their receipts prove them."""
+        """All grants this patient has given, newest first, as far as their receipts prove them.
+
+        Also those that only this client remembers. What the records service hides is in the `problem` of a grant.
+        """
         await self._settings.load()
         return await self._consents.grants()
+
+    async def grant_ids(self) -> list[str]:
+        """Ids of all grants, for ending them: also while the records service hides them or refuses its list."""
+        await self.session.me_for_less()
+        return await self._consents.grant_ids()
 
     async def grant(self, grant_id: str) -> GrantReport:
         """One grant; raises `UnknownGrant`."""
@@ -285,25 +298,36 @@ class Patient:
     async def revoke(self, grant_id: str, *, assumed_liars: int = 0, wait_seconds: float = 10) -> RevocationReport:
         """End a grant, and the grants that only continue it, and say how well that is settled (`client.revoking`).
 
-        `assumed_liars` proxies may say that they erased their share and lie. Safe to repeat at any time.
+        `assumed_liars` proxies may say that they erased their share and lie. Safe to repeat at any time. What the
+        records service or the registry hide or refuse keeps no grant alive that this client remembers.
         """
-        await self._settings.load()
+        await self.session.me_for_less()
+        with contextlib.suppress(*REFUSALS):
+            # Without them a scope of the patient's own naming gets no new epoch, and the grant ends all the same.
+            await self._settings.load()
         return await self._consents.revoke(grant_id, assumed_liars=assumed_liars, wait_seconds=wait_seconds)
 
     async def revocation_status(self, grant_id: str, *, assumed_liars: int = 0) -> RevocationReport:
         """How far the revocation of a grant is by now; changes nothing. Raises `UnknownGrant`."""
-        await self._settings.load()
+        with contextlib.suppress(*REFUSALS):
+            await self._settings.load()
         return await self._consents.revocation_status(grant_id, assumed_liars=assumed_liars)
 
-    async def audit(self, limit: int = 1000) -> list[AuditEvent]:
-        """What happened to this patient's data and consent at the records service: the newest `limit` events."""
-        who = await self.session.credentials()
-        events: list[AuditEvent] = []
-        async for event in self.session.platform.audit(who):
-            if len(events) == limit:
-                break
-            events.append(event)
-        return events
+    async def rotate_keys(self, *, force: bool = False) -> VerifiedParty:
+        """Change all keys (`client.session.Session.rotate_keys`).
+
+        Raises `SharesUndelivered` while a proxy has not stored its share of a live grant, because a proxy refuses a
+        grant that is signed with a key of before. With `force` it is done all the same: such a grant stays as it is
+        then, and is to be given anew for those proxies.
+        """
+        waiting = [grant.id for grant in await self.grants() if grant.live and grant.stored < grant.shares]
+        if waiting and not force:
+            raise SharesUndelivered(f"Proxies still wait for their share of {', '.join(waiting)}.")
+        return await self.session.rotate_keys()
+
+    async def proxies(self) -> list[VerifiedParty]:
+        """The pinned proxies, verified, in their order; none before the first grant to read."""
+        return list(await pinned_proxies(self.session))
 
     async def pin_proxies(self, dids: Iterable[str] | None = None) -> list[str]:
         """Choose the proxies that shares of later grants go to: these, or all of the directory up to 16."""
@@ -344,5 +368,4 @@ class Patient:
         """After a restore: the proxies that live grants already go to."""
         dids = list(dict.fromkeys(proxy.did for grant in grants if grant.live for proxy in grant.proxies))
         if dids:
-            self.session.state.proxies = dids[:MAX_SHARES]
-            self.session.state.save()
+            self.session.state.pin(dids[:MAX_SHARES], first=True)

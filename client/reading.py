@@ -9,7 +9,14 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from client.errors import BodyTooLarge, ClientError, UnexpectedAnswer, VerificationFailed
+from client.errors import (
+    BodyTooLarge,
+    ClientError,
+    ServiceRefused,
+    UnauthorisedAuthor,
+    UnexpectedAnswer,
+    VerificationFailed,
+)
 from client.records import open_record, open_record_to_file
 from client.reports import OpenedRecord, Problem, RecordSummary
 from client.session import Session
@@ -32,7 +39,13 @@ async def check_all(
 ) -> list[VerifiedRecord | Problem]:
     """Each record verified, or the reason why it is not, in order. Raises what concerns all of them: outages."""
     authors = await _authors_of(session, unverified)
-    return await asyncio.to_thread(_check_all, unverified, patient, authors)
+    ended = session.state.consents.ended()
+    checked = await asyncio.to_thread(_check_all, unverified, patient, authors, ended)
+    # The patient's own records prove how far a scope has come; what others write proves nothing of that.
+    own = [one for one in checked if isinstance(one, VerifiedRecord) and one.manifest.payload.iss == patient.did]
+    for scope_id, epoch in {record.scope_entry for record in own}:
+        session.state.raise_epoch(patient.did, scope_id, epoch)
+    return checked
 
 
 async def open_whole(
@@ -55,12 +68,11 @@ def unverified_summary(unverified: RecordOut, problem: Problem) -> RecordSummary
 
     Raises `UnexpectedAnswer` where there is not even a claim.
     """
-    try:
-        jws = parse(unverified.manifest, typ=Manifest.typ, max_size=Manifest.max_size)
-        claimed = Manifest.model_validate_json(jws.unverified_payload)
-    except (PcehrError, ValidationError):
-        raise UnexpectedAnswer("The records service shows something that is not a record.") from None
-    return summary_of(claimed, jws.id, scope=None, problem=problem)
+    claim = _claim(unverified)
+    if claim is None:
+        raise UnexpectedAnswer("The records service shows something that is not a record.")
+    claimed, manifest_id = claim
+    return summary_of(claimed, manifest_id, scope=None, problem=problem)
 
 
 def summary_of(manifest: Manifest, manifest_id: str, *, scope: str | None, problem: Problem | None) -> RecordSummary:
@@ -77,6 +89,7 @@ def summary_of(manifest: Manifest, manifest_id: str, *, scope: str | None, probl
         manifest_id=manifest_id,
         header=None,
         problem=problem,
+        capsule=manifest.capsule,
     )
 
 
@@ -87,19 +100,38 @@ def problem_of(
     return Problem(code=error.code, detail=error.detail, record_id=record_id, grant_id=grant_id, proxy=proxy)
 
 
+async def author_of(session: Session, manifest: str) -> Author:
+    """The author that a manifest names, or why there is none to be found. Raises what concerns all: outages."""
+    try:
+        return await session.issuer_of(manifest, Manifest)
+    except VerificationFailed as failed:
+        return failed
+    except ServiceRefused as refused:
+        # One record by somebody who does not exist must not stand in the way of all others.
+        if refused.code != "unknown_party":
+            raise
+        return UnauthorisedAuthor("The registry does not know the author.")
+
+
 async def _authors_of(session: Session, unverified: Sequence[RecordOut]) -> dict[str, Author]:
     """The author of each record by the manifest's text, or why it could not be found."""
     authors: dict[str, Author] = {}
     for record in unverified:
-        try:
-            authors[record.manifest] = await session.issuer_of(record.manifest, Manifest)
-        except VerificationFailed as failed:
-            authors[record.manifest] = failed
+        authors[record.manifest] = await author_of(session, record.manifest)
     return authors
 
 
+def _claim(unverified: RecordOut) -> tuple[Manifest, str] | None:
+    """What a manifest says and its id, none of it verified; None for something that is no manifest."""
+    try:
+        jws = parse(unverified.manifest, typ=Manifest.typ, max_size=Manifest.max_size)
+        return Manifest.model_validate_json(jws.unverified_payload), jws.id
+    except (PcehrError, ValidationError):
+        return None
+
+
 def _check_all(
-    unverified: Sequence[RecordOut], patient: VerifiedParty, authors: Mapping[str, Author]
+    unverified: Sequence[RecordOut], patient: VerifiedParty, authors: Mapping[str, Author], ended: Mapping[str, int]
 ) -> list[VerifiedRecord | Problem]:
     checked: list[VerifiedRecord | Problem] = []
     for record in unverified:
@@ -107,9 +139,11 @@ def _check_all(
         try:
             if isinstance(author, VerificationFailed):
                 raise author
-            checked.append(check_record(record, patient=patient, author=author))
+            checked.append(check_record(record, patient=patient, author=author, ended=ended))
         except ClientError as error:
-            checked.append(problem_of(error))
+            claim = _claim(record)
+            # Not verified, and yet the only way to say which record it is.
+            checked.append(problem_of(error, record_id=claim[0].record if claim else None))
     return checked
 
 

@@ -23,6 +23,7 @@ from client.errors import (
     WrongRole,
 )
 from client.held import held_grant, report_held
+from client.history import check_histories
 from client.keyring import check_scope_name
 from client.pool import CfragPool
 from client.reading import check_all, problem_of
@@ -233,7 +234,13 @@ class Recipient:
             grants = [grant for grant in grants if grant.patient.did == patient]
         newest: dict[tuple[str, str], tuple[HeldGrant, ListedRecord]] = {}
         for grant in grants:
-            listed, wrong = await self._list(grant)
+            try:
+                listed, wrong = await self._list(grant)
+            except (ServiceRefused, GrantEnded, GrantPending) as refused:
+                if grant_id is not None or (isinstance(refused, ServiceRefused) and refused.status != 404):
+                    raise
+                # One of many, which has ended since they were listed.
+                listed, wrong = [], [problem_of(refused, grant_id=grant.id)]
             problems += wrong
             for record in listed:
                 place = (grant.patient.did, record.record_id)
@@ -250,7 +257,8 @@ class Recipient:
         problems: list[Problem] = []
         names = {entry.scope_id: entry.scope or entry.scope_id for entry in grant.entries}
         async for page in self._pages(grant):
-            for record in await check_all(session, page, grant.patient):
+            checked = await check_all(session, page, grant.patient)
+            for record in await check_histories(session, checked, grant.patient):
                 if isinstance(record, Problem):
                     problems.append(Problem(record.code, record.detail, record.record_id, grant.id))
                     continue

@@ -64,6 +64,8 @@ class RecordSummary:
     manifest_id: str
     header: RecordHeader | None
     problem: Problem | None = None
+    capsule: str = ""
+    """The hash of its capsule, by which the logs name it; not verified where there is a `problem` without a header."""
 
     @property
     def title(self) -> str | None:
@@ -155,6 +157,9 @@ class ProxyReport:
     erased: bool
     problem: str | None
     """Code of what went wrong last, as the records service or the proxy itself says."""
+    name: str | None = None
+    endpoint: str | None = None
+    """What the proxy calls itself, and where it is, by its own key-entry; None where it could not be found."""
 
 
 @dataclass(frozen=True)
@@ -177,13 +182,19 @@ class GrantReport:
     """0 for a grant that does not allow reading."""
     proxies: list[ProxyReport]
     disclosed: int
-    """Record versions disclosed so far, as the records service counts them."""
+    """Record versions disclosed so far, as the records service counts them; 0 where it does not show the grant."""
     statement: Verified[Grant] = field(repr=False)
     revocation: Verified[Revocation] | None = field(repr=False, default=None)
     continues: str | None = None
     """Id of the grant that this one only carries on to newer epochs; both end together."""
     problem: Problem | None = None
-    """What the first proxy that has a problem has."""
+    """What the records service hides of it, or what the first proxy that has a problem has."""
+    shown: bool = True
+    """Whether the records service shows it; otherwise it is known from this client's memory alone."""
+    revocation_shown: bool = True
+    """False where the records service shows the grant as if it had not been revoked."""
+    first_choice: bool = False
+    """Whether its proxies were chosen with it, because none were pinned before; later grants go to the same."""
 
     @property
     def shares(self) -> int:
@@ -243,6 +254,8 @@ class RevocationReport:
     """Ids of the grants made so that other recipients can read what is written from now on."""
     grants: list[GrantRevocation]
     proxies: list[ProxyReport]
+    problems: list[Problem] = field(default_factory=list)
+    """What the records service hid of these grants, or why it could not be asked."""
 
 
 @dataclass(frozen=True)
@@ -321,7 +334,11 @@ class Settings:
 
 @dataclass(frozen=True)
 class RestoreReport:
-    """What the seed alone brought back."""
+    """What the seed alone brought back: what the services show of it, which verifies and may not be all.
+
+    A grant or a revocation that records service and registry hide together from somebody with nothing but the words is
+    not missed. From now on this machine remembers.
+    """
 
     scopes: list[ScopeInfo]
     unknown_scopes: list[str]

@@ -6,8 +6,9 @@
     4  wait for the proxies' receipts, and send the revocation directly to those that stay silent
     5  say from the receipts that verify how well it is settled, and how much had been disclosed before
 
-Each step finds out what an earlier run has done already, so that after a crash the whole is simply done again. A grant
-ends together with the grants that only continue it in newer epochs, since a person gave one consent, not several.
+Each step finds out what an earlier run has done already, so that after a crash the whole is simply done again; a
+revocation is remembered on disk before it is posted, and ends the grant for this client from then on. A grant ends
+together with the grants that only continue it in newer epochs, since a person gave one consent, not several.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ import time
 from collections.abc import Sequence
 from dataclasses import replace
 
-from client.errors import ServiceRefused, ServiceUnreachable, UnknownGrant, VerificationFailed, WrongAnswer
+from client.errors import REFUSALS, UnknownGrant, WrongAnswer
 from client.given import family_of, report_given
 from client.granting import Plan, PlannedEntry, file_grant, make_grant, proxies_for_grants
-from client.reports import GrantReport, GrantRevocation, ProxyReport, RevocationReport
+from client.reports import GrantReport, GrantRevocation, Problem, ProxyReport, RevocationReport
 from client.scope_keys import OwnScopes
 from client.session import Session
 from client.verification import check_receipt
@@ -30,18 +31,27 @@ from shared.statements import EpochFloor, Revocation
 from shared.wire import Action
 
 _POLL_SECONDS = 0.3
-_REFUSALS = (ServiceRefused, ServiceUnreachable, VerificationFailed)
 _PATIENCE = 0.25
 """The part of the waiting time after which silent proxies are told directly."""
 
 
 class Revoking:
-    """One run of a revocation. `given` are all grants of the patient, verified."""
+    """One run of a revocation. `given` are all grants of the patient, verified: those shown, and those remembered.
 
-    def __init__(self, session: Session, scopes: OwnScopes, given: Sequence[GrantReport]) -> None:
+    `problem` says why the records service's list could not be had as a whole, where that is so.
+    """
+
+    def __init__(
+        self,
+        session: Session,
+        scopes: OwnScopes,
+        given: Sequence[GrantReport],
+        problem: Problem | None = None,
+    ) -> None:
         self._session = session
         self._scopes = scopes
         self._given = list(given)
+        self._problem = problem
         self._receipts: set[tuple[str, str]] = set()
         """(grant, proxy) of receipts that came directly and verified; the records service may not have them yet."""
         self._problems: dict[tuple[str, str], str] = {}
@@ -52,17 +62,18 @@ class Revoking:
         family = family_of(self._find(grant_id), self._given)
         try:
             floors = await self._advance(family)
-        except _REFUSALS:
+        except REFUSALS:
             # The end of a grant must not wait for a registry that is away or lies; the report names no new epoch then.
             floors = {}
+        problems = self._problems_of(family)
         family = [await self._post(member, floors) for member in family]
         try:
             continued = await self._continue_others(family)
-        except _REFUSALS:
+        except REFUSALS:
             # Others can be given a grant later; whoever holds this one must not profit from their trouble.
             continued = []
         family = await self._wait(family, assumed_liars=assumed_liars, seconds=wait_seconds)
-        return self._report(grant_id, family, floors, continued, assumed_liars)
+        return self._report(grant_id, family, floors, continued, assumed_liars, problems=problems)
 
     async def status(self, grant_id: str, *, assumed_liars: int) -> RevocationReport:
         """Step 5 alone; raises `UnknownGrant` also for a grant that has not been revoked."""
@@ -71,7 +82,15 @@ class Revoking:
             raise UnknownGrant("This grant has not been revoked.")
         epochs = await self._scopes.epochs()
         floors = {scope_id: epochs[scope_id] for scope_id in _scope_ids(family) if scope_id in epochs}
-        return self._report(grant_id, family, floors, [], assumed_liars)
+        return self._report(grant_id, family, floors, [], assumed_liars, problems=self._problems_of(family))
+
+    async def send_again(self, grant: GrantReport) -> None:
+        """Post the revocation of a grant once more, and send it to all of its proxies; nothing is waited for.
+
+        For a grant that the records service shows as if it had not been revoked.
+        """
+        ended = await self._post(grant, {})
+        await asyncio.gather(*(self._tell(ended, proxy) for proxy in ended.proxies))
 
     def _find(self, grant_id: str) -> GrantReport:
         for grant in self._given:
@@ -89,10 +108,9 @@ class Revoking:
         names = self._scopes.names
         next_epochs: dict[str, int] = {}
         for member in family:
-            if member.revocation is None:
-                for entry in member.entries:
-                    if entry.scope_id in names and epochs.get(entry.scope_id, 0) <= entry.epoch:
-                        next_epochs[names[entry.scope_id]] = epochs.get(entry.scope_id, 0) + 1
+            for entry in member.entries:
+                if entry.scope_id in names and epochs.get(entry.scope_id, 0) <= entry.epoch:
+                    next_epochs[names[entry.scope_id]] = epochs.get(entry.scope_id, 0) + 1
         await self._scopes.publish(next_epochs)
         epochs = await self._scopes.epochs()
         return {
@@ -100,22 +118,28 @@ class Revoking:
         }
 
     async def _post(self, member: GrantReport, floors: dict[str, int]) -> GrantReport:
-        """Post the revocation of one grant, unless one is there already."""
-        if member.revocation is not None:
+        """Post the revocation of one grant, unless it is there already and says all that there is to say."""
+        own = {scope_id: floors[scope_id] for scope_id in _scope_ids([member]) if scope_id in floors}
+        revocation = member.revocation
+        said = {floor.scope: floor.epoch for floor in revocation.payload.epochs} if revocation is not None else {}
+        if revocation is not None and member.revocation_shown and _out_of_reach(member, own, said):
             return member
-        revocation = await self._session.sign(
-            Revocation,
-            member.recipient.did,
-            grant=member.id,
-            epochs=tuple(
-                EpochFloor(scope=scope_id, epoch=floors[scope_id])
-                for scope_id in _scope_ids([member])
-                if scope_id in floors
-            ),
-        )
+        session = self._session
+        current = (await session.me()).current_identity_key
+        if revocation is None or revocation.signed_with != current or not _out_of_reach(member, own, said):
+            # The records service takes one that is signed with the current key; and an earlier run may have ended
+            # before it had the new epochs.
+            revocation = await session.sign(
+                Revocation,
+                member.recipient.did,
+                grant=member.id,
+                epochs=tuple(EpochFloor(scope=scope_id, epoch=epoch) for scope_id, epoch in (said | own).items()),
+            )
+            session.state.consents.remember_revocation(revocation)
+            session.state.save_if_changed()
         # A records service that refuses or stays away cannot keep the grant alive: the proxies get it all the same.
-        with contextlib.suppress(*_REFUSALS):
-            await self._session.platform.revoke(await self._session.credentials(), revocation.token)
+        with contextlib.suppress(*REFUSALS):
+            await session.platform.revoke(await session.credentials(), revocation.token)
         return replace(member, revocation=revocation)
 
     async def _continue_others(self, family: Sequence[GrantReport]) -> list[str]:
@@ -123,8 +147,11 @@ class Revoking:
         ended = {member.id for member in family}
         touched = set(_scope_ids(family)) & set(self._scopes.names)
         epochs = await self._scopes.epochs()
+        # Never one that the records service does not show: it may have been ended elsewhere, or may never have been.
         others = [
-            grant for grant in self._given if grant.id not in ended and grant.live and Action.READ in grant.actions
+            grant
+            for grant in self._given
+            if grant.id not in ended and grant.live and grant.shown and Action.READ in grant.actions
         ]
         made: list[str] = []
         for grant in sorted(others, key=lambda other: other.statement.payload.iat):
@@ -196,7 +223,7 @@ class Revoking:
         if proxy.erased or place in self._receipts or member.revocation is None:
             return
         try:
-            party = await self._session.party(proxy.did)
+            party = await self._session.party_for_less(proxy.did)
             endpoint = party.current.payload.endpoint or ""
             answer = await self._session.platform.revoke_at(endpoint, member.revocation.token)
             check_receipt(
@@ -242,6 +269,8 @@ class Revoking:
         floors: dict[str, int],
         continued: list[str],
         assumed_liars: int,
+        *,
+        problems: list[Problem],
     ) -> RevocationReport:
         settled = [self._settled(member, assumed_liars) for member in family]
         furthest = max(settled, key=lambda member: member.needed - member.receipts)
@@ -256,11 +285,26 @@ class Revoking:
             continued_grants=continued,
             grants=settled,
             proxies=furthest.proxies,
+            problems=problems,
         )
+
+    def _problems_of(self, family: Sequence[GrantReport]) -> list[Problem]:
+        """What the records service hides of these grants, or why it could not be asked for them."""
+        if self._problem is not None:
+            return [self._problem]
+        return [one.problem for one in family if one.problem and not (one.shown and one.revocation_shown)]
 
 
 def _scope_ids(grants: Sequence[GrantReport]) -> list[str]:
     return list(dict.fromkeys(entry.scope_id for grant in grants for entry in grant.entries))
+
+
+def _out_of_reach(grant: GrantReport, wanted: dict[str, int], said: dict[str, int]) -> bool:
+    """Whether a revocation that names the floors `said` keeps all of `wanted` that can be had from the grant."""
+    reach: dict[str, int] = {}
+    for entry in grant.entries:
+        reach[entry.scope_id] = max(entry.epoch, reach.get(entry.scope_id, 0))
+    return all(said.get(scope_id, 0) > reach[scope_id] for scope_id in wanted)
 
 
 def _in_full(grant: GrantReport, scope_id: str) -> bool:

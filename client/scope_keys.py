@@ -11,6 +11,8 @@ from client.verification import check_scope_key
 from shared.crypto.umbral import PublicKey
 from shared.encoding import from_b64url
 from shared.statements import ScopeKey, Verified
+from shared.transparency.entries import key_entry_data, scope_label
+from shared.transparency.merkle import leaf_hash
 from shared.wire import REGISTRY_AUDIENCE
 
 _BATCH = 100
@@ -45,11 +47,19 @@ class OwnScopes:
         return name
 
     async def epochs(self, *, fresh: bool = False) -> dict[str, int]:
-        """The newest published epoch of each scope, by id; raises `ScopeKeyRolledBack`."""
+        """The newest published epoch of each scope, by id; raises `ScopeKeyRolledBack`.
+
+        None is older than what this client has seen: in the registry before, or in a record, a grant or a revocation
+        that this patient has signed, on whatever machine.
+        """
+        session = self._session
+        if self._epochs is not None and not fresh:
+            # What the patient has signed and this client has met since then may be of a newer epoch.
+            seen = session.state.epochs_of(session.did)
+            fresh = any(epoch > self._epochs.get(scope_id, -1) for scope_id, epoch in seen.items())
         if self._epochs is None or fresh:
             # What was known before must not be used on if the look that replaces it is refused.
             self._epochs = None
-            session = self._session
             me = await session.me()
             newest: dict[str, Verified[ScopeKey]] = {}
             async for token in session.platform.scope_keys(await session.credentials(), session.did):
@@ -58,12 +68,14 @@ class OwnScopes:
                 known = newest.get(payload.scope)
                 if known is None or payload.epoch > known.payload.epoch:
                     newest[payload.scope] = statement
-            for scope_id, epoch in session.state.epochs.items():
-                if scope_id in self._names and scope_id not in newest:
-                    raise ScopeKeyRolledBack(f"The registry does not show the scope seen at epoch {epoch} any more.")
+            for scope_id, epoch in session.state.epochs_of(session.did).items():
+                if scope_id not in newest:
+                    raise ScopeKeyRolledBack(f"The registry does not show a scope that has reached epoch {epoch}.")
             for statement in newest.values():
                 self._check_derived(statement.payload)
-                session.state.note_epoch(statement.payload.scope, statement.payload.epoch)
+            await session.logs.prove_own_keys([scope_leaf(statement) for statement in newest.values()])
+            for statement in newest.values():
+                session.state.note_epoch(session.did, statement.payload.scope, statement.payload.epoch)
             session.state.save_if_changed()
             self._epochs = {scope_id: statement.payload.epoch for scope_id, statement in newest.items()}
         return self._epochs
@@ -96,8 +108,7 @@ class OwnScopes:
             await session.platform.publish_scope_keys(await session.credentials(), tokens)
             # Acknowledged means published: a registry that drops one is caught at the next look.
             for name in names[start : start + _BATCH]:
-                scope_id = session.keyring.scope_id(name)
-                session.state.note_epoch(scope_id, max(epochs[name], session.state.epochs.get(scope_id, 0)))
+                session.state.raise_epoch(session.did, session.keyring.scope_id(name), epochs[name])
         if names:
             await self.epochs(fresh=True)
 
@@ -113,7 +124,10 @@ class OwnScopes:
 
 
 async def current_scope_key(session: Session, patient_did: str, scope_id: str) -> Verified[ScopeKey]:
-    """The newest key of a patient's scope, verified, for authors; raises `UnknownScope` or a `VerificationFailed`."""
+    """The newest key of a patient's scope, verified, for authors; raises `UnknownScope` or a `VerificationFailed`.
+
+    It is never older than an epoch that this client has seen: `ScopeKeyRolledBack`.
+    """
     patient = await session.party(patient_did)
     newest: Verified[ScopeKey] | None = None
     async for token in session.platform.scope_keys(await session.credentials(), patient_did, scope_id):
@@ -127,7 +141,8 @@ async def current_scope_key(session: Session, patient_did: str, scope_id: str) -
             newest = statement
     if newest is None:
         raise UnknownScope("The patient has published no key for this scope.")
-    session.state.note_epoch(scope_id, newest.payload.epoch)
+    await session.logs.prove_keys({scope_leaf(newest): patient_did})
+    session.state.note_epoch(patient_did, scope_id, newest.payload.epoch)
     session.state.save_if_changed()
     return newest
 
@@ -135,3 +150,9 @@ async def current_scope_key(session: Session, patient_did: str, scope_id: str) -
 def delegating_key_of(statement: Verified[ScopeKey]) -> PublicKey:
     """The delegating key that a verified scope-key names."""
     return PublicKey.from_bytes(from_b64url(statement.payload.delegating_key, 33))
+
+
+def scope_leaf(statement: Verified[ScopeKey]) -> bytes:
+    """The leaf that a scope-key has in the registry's log."""
+    payload = statement.payload
+    return leaf_hash(key_entry_data(scope_label(payload.iss, payload.scope), statement.id))

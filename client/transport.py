@@ -7,7 +7,7 @@ has looked at it. Requests that need an access token take the `Credentials` of t
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -19,12 +19,17 @@ from pydantic import BaseModel, ValidationError
 from client.errors import AnswerTooLarge, ServiceRefused, UnexpectedAnswer
 from client.http import Body, Http, Request, parse_json, repeatedly
 from shared.clock import Clock, system_clock
+from shared.encoding import b64url
 from shared.schemas.common import Accepted
-from shared.schemas.proxy import AuditEvent, AuditPage, Identity, ReceiptOut, ReencryptionOut
+from shared.schemas.events import LogEventOut, LogEventPage
+from shared.schemas.log import MAX_NOTE, ConsistencyOut, EntriesOut, InclusionOut, WitnessedCheckpoints
+from shared.schemas.proxy import Identity, ReceiptOut, ReencryptionOut
 from shared.schemas.records import (
     DisclosureOut,
     GrantOut,
     GrantPage,
+    PastVersion,
+    PastVersionPage,
     RecordIn,
     RecordOut,
     RecordPage,
@@ -47,6 +52,8 @@ _TOKEN_MARGIN = 30
 _MAX_PAGES = 100_000
 _SIGN_UP = {Role.PATIENT: "patients", Role.RECIPIENT: "recipients", Role.PROXY: "proxies"}
 _PIECE = 65_536
+_MAX_STREAM = 16 * 1024 * 1024
+"""Bytes; a stream lasts some minutes, and a notice has some hundred bytes."""
 
 M = TypeVar("M", bound=BaseModel)
 
@@ -184,6 +191,14 @@ class Platform:
             found += page.items
         return found
 
+    async def record_history(self, who: Credentials, record_id: str, version: int) -> list[PastVersion]:
+        """The manifests before a version of a record, oldest first, as far as the caller needs them; unverified."""
+        url = f"{(await self.discovery()).records_url.rstrip('/')}/v1/records/{record_id}/history"
+        found: list[PastVersion] = []
+        async for page in self._pages(PastVersionPage, url, {"version": version}, who=who, audience=RECORDS_AUDIENCE):
+            found += page.items
+        return found
+
     async def put_blob(self, who: Credentials, sha256: str, ciphertext: Path) -> None:
         """Upload a large ciphertext from a file, in constant memory."""
         url = f"{(await self.discovery()).records_url.rstrip('/')}/v1/blobs/{sha256}"
@@ -242,12 +257,52 @@ class Platform:
         body = {"request": request, "exclude": exclude}
         return await self._records(who, DisclosureOut, "POST", "/v1/disclosures", json=body)
 
-    async def audit(self, who: Credentials) -> AsyncIterator[AuditEvent]:
-        """The caller's events at the records service, newest first."""
-        url = f"{(await self.discovery()).records_url.rstrip('/')}/v1/me/audit"
-        async for page in self._pages(AuditPage, url, {}, who=who, audience=RECORDS_AUDIENCE):
+    async def events(self, who: Credentials, after: int | None) -> AsyncIterator[bytes]:
+        """The bytes of one stream of server-sent events for the caller, after event number `after` or from now on.
+
+        Tried once: whoever reads it knows best where to go on.
+        """
+        url = f"{(await self.discovery()).records_url.rstrip('/')}/v1/me/events"
+        token = await self.token(who, RECORDS_AUDIENCE)
+        request = Request("GET", url, token=token, last_event_id=after)
+        async for piece in self._http.stream(request, limit=_MAX_STREAM):
+            yield piece
+
+    # --- logs -------------------------------------------------------------------------------------------------
+
+    async def log_checkpoint(self, url: str) -> str:
+        """The newest checkpoint that a service's log has published, unverified."""
+        request = Request("GET", f"{url.rstrip('/')}/v1/log/checkpoint")
+        data = await repeatedly(lambda: self._http.send(request, limit=MAX_NOTE))
+        try:
+            return data.decode()
+        except UnicodeError:
+            raise UnexpectedAnswer("A service sent something that is not a checkpoint.") from None
+
+    async def log_inclusion(self, url: str, leaves: Sequence[bytes], known: int, *, attempts: int) -> InclusionOut:
+        """Ask a service's log for proofs; what was written a moment ago is waited for."""
+        body = {"leaves": [b64url(leaf) for leaf in leaves], "size": known}
+        answer = await self._post(f"{url.rstrip('/')}/v1/log/inclusion", body, attempts=attempts)
+        return _shape(InclusionOut, answer)
+
+    async def log_events(self, who: Credentials, url: str, audience: str) -> AsyncIterator[LogEventOut]:
+        """The caller's own events in the log of a service, reached at `url`, newest first; unverified."""
+        path = "/v1/me/audit" if audience == RECORDS_AUDIENCE else "/v1/audit"
+        async for page in self._pages(LogEventPage, f"{url.rstrip('/')}{path}", {}, who=who, audience=audience):
             for item in page.items:
                 yield item
+
+    async def log_consistency(self, url: str, old: int, new: int) -> ConsistencyOut:
+        """Ask a service's log for the proof that it only grew."""
+        return await self._get(ConsistencyOut, f"{url.rstrip('/')}/v1/log/consistency?from={old}&to={new}")
+
+    async def log_entries(self, start: int, limit: int) -> EntriesOut:
+        """What the registry's log holds from a place on."""
+        return await self._get(EntriesOut, f"{self.registry_url}/v1/log/entries?start={start}&limit={limit}")
+
+    async def witnessed(self, endpoint: str) -> WitnessedCheckpoints:
+        """What a witness has cosigned last."""
+        return await self._get(WitnessedCheckpoints, f"{endpoint.rstrip('/')}/v1/witness/checkpoints")
 
     # --- proxies, directly ------------------------------------------------------------------------------------
 
@@ -264,13 +319,6 @@ class Platform:
         """Tell one proxy of a revocation; the statement authorises."""
         url = f"{endpoint.rstrip('/')}/v1/revocations"
         return _shape(ReceiptOut, await self._post(url, {"revocation": revocation}, attempts=1))
-
-    async def proxy_audit(self, who: Credentials, proxy_did: str, endpoint: str) -> AsyncIterator[AuditEvent]:
-        """The caller's events at one proxy, newest first."""
-        url = f"{endpoint.rstrip('/')}/v1/audit"
-        async for page in self._pages(AuditPage, url, {}, who=who, audience=proxy_did):
-            for item in page.items:
-                yield item
 
     # --- how --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
     check_record        signature of the author, addressed to the patient, hashes of all parts          (spec §5)
     check_authority     the grant under which somebody other than the patient wrote                      (spec §5)
     check_chain         the versions of one record link to each other                                    (spec §5)
+    check_history       they do, and each was its author's to write over the one before                  (spec §5)
     check_scope_key     a patient's delegating key of one scope and epoch                                (spec §4)
     check_grant         a grant, its two parties and the key-entries it names                            (spec §4)
     check_request       a disclosure request, its two parties and the key-entries it names               (spec §4)
@@ -19,6 +20,7 @@ import hmac
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from types import MappingProxyType
 
 from client.errors import (
     ClientError,
@@ -49,6 +51,8 @@ from shared.statements import (
 )
 from shared.wire import SKEW_SECONDS, Action, ReceiptAct, Role
 
+_NONE_ENDED: Mapping[str, int] = MappingProxyType({})
+
 
 @contextlib.contextmanager
 def verifying() -> Iterator[None]:
@@ -62,10 +66,23 @@ def verifying() -> Iterator[None]:
 
 
 @dataclass(frozen=True)
+class VerifiedVersion:
+    """One version of a record, as its author signed it, with the grant it was written under (spec §5).
+
+    Whether the author was allowed to write over the version before is for `check_history` to say.
+    """
+
+    manifest: Verified[Manifest]
+    authority: Verified[Grant] | None
+    """None where the patient is the author."""
+
+
+@dataclass(frozen=True)
 class VerifiedRecord:
     """One version of a record whose manifest holds and whose parts are the ones it names. Nothing is decrypted yet."""
 
     manifest: Verified[Manifest]
+    authority: Verified[Grant] | None = field(repr=False)
     context: RecordContext
     capsule: Capsule
     wrapped_key: bytes = field(repr=False)
@@ -81,22 +98,27 @@ class VerifiedRecord:
         return replace(self, body=ciphertext)
 
     @property
+    def as_version(self) -> VerifiedVersion:
+        """What a chain of versions is made of."""
+        return VerifiedVersion(self.manifest, self.authority)
+
+    @property
     def scope_entry(self) -> tuple[str, int]:
         """Scope id and epoch: which delegating key the envelope was made for."""
         return self.manifest.payload.scope, self.manifest.payload.epoch
 
 
-def check_record(unverified: RecordOut, *, patient: VerifiedParty, author: VerifiedParty) -> VerifiedRecord:
+def check_record(
+    unverified: RecordOut, *, patient: VerifiedParty, author: VerifiedParty, ended: Mapping[str, int] = _NONE_ENDED
+) -> VerifiedRecord:
     """Check the author's signature, the patient, the author's authority, and that every part is the one signed for.
 
-    Raises `StatementForged`, `RecordSwapped`, `UnauthorisedAuthor`, or another `VerificationFailed`.
+    `ended` says when grants were revoked, as far as the reader knows, by grant id in seconds since the epoch. Raises
+    `StatementForged`, `RecordSwapped`, `UnauthorisedAuthor`, or another `VerificationFailed`.
     """
     with verifying():
-        manifest = verify_stored(unverified.manifest, Manifest, author)
-        payload = manifest.payload
-        if payload.aud != patient.did:
-            raise RecordSwapped("The record is another patient's.")
-        check_authority(manifest, unverified.authority, patient=patient)
+        version = check_version(unverified.manifest, unverified.authority, patient=patient, author=author, ended=ended)
+        payload = version.manifest.payload
         capsule = _part(unverified.capsule, payload.capsule, "capsule")
         wrapped_key = _part(unverified.wrapped_key, payload.wrapped_key, "wrapped key")
         header = _part(unverified.header, payload.header, "header")
@@ -104,13 +126,34 @@ def check_record(unverified: RecordOut, *, patient: VerifiedParty, author: Verif
         if body is not None and len(body) != payload.size:
             raise RecordSwapped("The body has another size than the manifest says.")
         return VerifiedRecord(
-            manifest=manifest,
+            manifest=version.manifest,
+            authority=version.authority,
             context=context_of(payload),
             capsule=Capsule.from_bytes(capsule),
             wrapped_key=wrapped_key,
             header=header,
             body=body,
         )
+
+
+def check_version(
+    token: str,
+    authority: str | None,
+    *,
+    patient: VerifiedParty,
+    author: VerifiedParty,
+    ended: Mapping[str, int] = _NONE_ENDED,
+) -> VerifiedVersion:
+    """Check the author's signature under a manifest, the patient it is addressed to, and the author's authority.
+
+    `ended` is that of `check_record`. Raises `StatementForged`, `RecordSwapped`, `UnauthorisedAuthor`, or another
+    `VerificationFailed`.
+    """
+    with verifying():
+        manifest = verify_stored(token, Manifest, author)
+        if manifest.payload.aud != patient.did:
+            raise RecordSwapped("The record is another patient's.")
+        return VerifiedVersion(manifest, check_authority(manifest, authority, patient=patient, ended=ended))
 
 
 def context_of(manifest: Manifest) -> RecordContext:
@@ -126,12 +169,17 @@ def context_of(manifest: Manifest) -> RecordContext:
 
 
 def check_authority(
-    manifest: Verified[Manifest], authority: str | None, *, patient: VerifiedParty
+    manifest: Verified[Manifest],
+    authority: str | None,
+    *,
+    patient: VerifiedParty,
+    ended: Mapping[str, int] = _NONE_ENDED,
 ) -> Verified[Grant] | None:
     """The grant that allowed the author to write, or None where the patient wrote; raises `UnauthorisedAuthor`.
 
     The grant must be signed by the patient, addressed to the author, be the one the manifest names, allow `append`
-    for version 1 and `amend` for later ones on the manifest's scope, and have held when the manifest was issued.
+    for version 1 and `amend` for later ones on the manifest's scope, and have held when the manifest was issued: in its
+    time window, and not `ended` (see `check_record`) before, whatever the service says of that by now.
     """
     payload = manifest.payload
     if payload.iss == payload.aud:
@@ -153,6 +201,8 @@ def check_authority(
         raise UnauthorisedAuthor("The grant does not cover the scope of this record.")
     if not grant.payload.nbf - SKEW_SECONDS <= payload.iat < grant.payload.exp + SKEW_SECONDS:
         raise UnauthorisedAuthor("The grant did not hold when the record was written.")
+    if payload.iat > ended.get(grant.id, payload.iat) + SKEW_SECONDS:
+        raise UnauthorisedAuthor("The patient had ended the grant when the record was written.")
     return grant
 
 
@@ -173,6 +223,46 @@ def check_chain(manifests: Sequence[Verified[Manifest]], *, complete: bool) -> N
             raise RecordRolledBack("A version of the record is missing.")
     if complete and manifests and manifests[0].payload.version != 1:
         raise RecordRolledBack("The first version of the record is missing.")
+
+
+def check_history(versions: Sequence[VerifiedVersion], *, complete: bool) -> None:
+    """The versions of one record up to the one to be read, oldest first: each follows the one before, and was its
+    author's to write over it. Raises `RecordRolledBack`, `UnauthorisedAuthor` or `WrongAnswer`.
+
+    An author other than the patient needs a grant that allows `amend` on the scope of the version before too (that it
+    does on the version's own is checked by `check_authority`) and, where that entry is limited to capsules, one that
+    lists the capsule of an earlier version of the record. Otherwise a grant on one scope would reach into all others.
+
+    With `complete` all versions from the first on must be there, as they are for the patient. Somebody else may be
+    shown them from a version of the patient's on, which vouches for everything before it: the patient's client reads
+    the whole of a record before it adds to it.
+    """
+    manifests = [version.manifest for version in versions]
+    check_chain(manifests, complete=complete)
+    if any(after.payload.version != before.payload.version + 1 for before, after in itertools.pairwise(manifests)):
+        raise RecordRolledBack("A version of the record is missing.")
+    root = 0
+    if not complete:
+        by_patient = [at for at, one in enumerate(manifests) if one.payload.iss == one.payload.aud]
+        root = max(by_patient, default=0)
+        if not by_patient and manifests and manifests[0].payload.version != 1:
+            raise RecordRolledBack("Earlier versions of the record are missing.")
+    capsules: set[str] = set()
+    for at, (before, after) in enumerate(itertools.pairwise(versions)):
+        capsules.add(before.manifest.payload.capsule)
+        if at >= root:
+            _check_amendment(after, before.manifest.payload.scope, capsules)
+
+
+def _check_amendment(version: VerifiedVersion, scope: str, capsules: set[str]) -> None:
+    """`scope` is that of the version before, `capsules` are the hashes of those of all earlier versions."""
+    if version.authority is None:
+        return
+    entries = [entry for entry in version.authority.payload.scopes if entry.scope == scope]
+    if not entries:
+        raise UnauthorisedAuthor("The grant does not cover the version that the author wrote over.")
+    if not any(entry.capsules is None or not capsules.isdisjoint(entry.capsules) for entry in entries):
+        raise UnauthorisedAuthor("The grant is limited to other records than the one the author wrote over.")
 
 
 def check_scope_key(token: str, patient: VerifiedParty) -> Verified[ScopeKey]:
@@ -259,9 +349,14 @@ def check_receipt(
 
 
 def entry_index(grant: Grant, manifest: Manifest) -> int:
-    """The index of the grant's entry that covers a record version; raises `WrongAnswer` where none does."""
+    """The index of the grant's entry that covers a record version; raises `WrongAnswer` where none does.
+
+    A list of capsules says which may be opened. Under a grant that does not allow reading it says which records may
+    be amended, by the capsule of any of their versions.
+    """
+    reads = Action.READ in grant.actions
     for index, entry in enumerate(grant.scopes):
-        if (entry.scope, entry.epoch) == (manifest.scope, manifest.epoch) and _admits(entry, manifest):
+        if (entry.scope, entry.epoch) == (manifest.scope, manifest.epoch) and (not reads or _admits(entry, manifest)):
             return index
     raise WrongAnswer("The service listed a record that the grant does not cover.")
 

@@ -11,16 +11,20 @@ import json
 import math
 import time
 from collections.abc import Awaitable, Callable, Sequence
+from enum import Enum
 from typing import Protocol
 
 import httpx
 from cachetools import TTLCache
+from pydantic import ValidationError
 
 from shared.crypto.signing import VerifyKey
 from shared.did import split_key_id
 from shared.errors import NotFound, PcehrError, RegistryUnavailable
 from shared.identity import ChainRolledBack, VerifiedParty, verify_chain
 from shared.jose import parse
+from shared.schemas.common import MAX_PAGE
+from shared.schemas.registry import Discovery, PartyPage
 from shared.statements import Payload
 from shared.tokens import keys_from_jwks, unverified_key_id
 
@@ -38,9 +42,20 @@ JWKS_USABLE_SECONDS = 3_600.0
 """How long keys are used while the registry is away."""
 
 
+MAX_DIRECTORY_PAGES = 10
+
+
 class UnknownParty(NotFound):
     code = "unknown_party"
     title = "The registry knows no party of this id."
+
+
+class Lookup(Enum):
+    """How a look-up of a party ended: with what the cache held, with what the registry answered, or without either."""
+
+    HIT = "hit"
+    MISS = "miss"
+    FAILED = "failed"
 
 
 class PartyStore(Protocol):
@@ -54,9 +69,21 @@ class PartyStore(Protocol):
 
 
 class PartyDirectory:
-    """Resolves ids to verified parties, with a short-lived cache in front of the registry."""
+    """Resolves ids to verified parties, with a short-lived cache in front of the registry.
 
-    def __init__(self, http: httpx.AsyncClient, registry_url: str, store: PartyStore, *, cache_seconds: int) -> None:
+    `count` is told how each look-up ended.
+    """
+
+    def __init__(
+        self,
+        http: httpx.AsyncClient,
+        registry_url: str,
+        store: PartyStore,
+        *,
+        cache_seconds: int,
+        count: Callable[[Lookup], None] = lambda _: None,
+    ) -> None:
+        self._count = count
         self._http = http
         self._url = registry_url.rstrip("/")
         self._store = store
@@ -70,7 +97,21 @@ class PartyDirectory:
         """
         cached = self._cache.get(did)
         if cached is not None:
+            self._count(Lookup.HIT)
             return cached
+        outcome = Lookup.FAILED
+        try:
+            party = await self._ask(did)
+            outcome = Lookup.MISS
+        except UnknownParty:
+            outcome = Lookup.MISS
+            raise
+        finally:
+            self._count(outcome)
+        self._cache[did] = party
+        return party
+
+    async def _ask(self, did: str) -> VerifiedParty:
         shown = await self._fetch(did)
         known = await self._store.load(did) or []
         if shown[: len(known)] != known:
@@ -82,7 +123,6 @@ class PartyDirectory:
         party = await _verified(did, shown)
         if len(known) < len(shown):
             await self._store.save(did, party.tokens)
-        self._cache[did] = party
         return party
 
     async def resolve_anew(self, did: str) -> VerifiedParty:
@@ -243,3 +283,33 @@ def jwks_fetcher(http: httpx.AsyncClient, registry_url: str) -> Callable[[], Awa
         return keys
 
     return fetch
+
+
+async def discover(http: httpx.AsyncClient, registry_url: str) -> Discovery:
+    """What the registry says of the platform; raises `RegistryUnavailable`."""
+    status, body = await _get(http, f"{registry_url.rstrip('/')}/.well-known/pcehr")
+    try:
+        if status != 200:
+            raise RegistryUnavailable
+        return Discovery.model_validate_json(body)
+    except ValidationError:
+        raise RegistryUnavailable from None
+
+
+async def list_proxies(http: httpx.AsyncClient, registry_url: str) -> list[str]:
+    """The DIDs of the proxies in the directory, of at most a thousand; raises `RegistryUnavailable`."""
+    found: list[str] = []
+    cursor = ""
+    for _ in range(MAX_DIRECTORY_PAGES):
+        status, body = await _get(http, f"{registry_url.rstrip('/')}/v1/proxies?limit={MAX_PAGE}{cursor}")
+        try:
+            if status != 200:
+                raise RegistryUnavailable
+            page = PartyPage.model_validate_json(body)
+        except ValidationError:
+            raise RegistryUnavailable from None
+        found += [item.did for item in page.items]
+        if page.next is None:
+            break
+        cursor = f"&cursor={page.next}"
+    return found

@@ -324,6 +324,17 @@ class Revocation(Payload):
     epochs: Annotated[tuple[EpochFloor, ...], Field(max_length=wire.MAX_SCOPES)]
 
 
+class LogErasure(Payload):
+    """A party has the texts of the events in its log at `aud` erased: at the records service or at a proxy."""
+
+    typ = "pcehr-log-erasure+jwt"
+    max_size = 2_048
+
+    aud: Literal["urn:pcehr:records"] | wire.Did
+    upto: Annotated[int, Field(ge=1, le=2**53 - 1)]
+    """The number of the last event to be erased."""
+
+
 P = TypeVar("P", bound=Payload)
 
 KINDS: tuple[type[Payload], ...] = (
@@ -336,6 +347,7 @@ KINDS: tuple[type[Payload], ...] = (
     ReencryptionRequest,
     Receipt,
     Revocation,
+    LogErasure,
 )
 
 

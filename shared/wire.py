@@ -5,6 +5,7 @@ Binary values stay base64url text in the models, because what is signed and stor
 
 from __future__ import annotations
 
+import unicodedata
 from enum import StrEnum
 from typing import Annotated, Literal
 
@@ -12,13 +13,15 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StringConstra
 
 from shared.did import key_from_did
 from shared.encoding import from_b64url
+from shared.plain_text import unfit
 
 MAX_SCOPES = 64
 MAX_SHARES = 16
 MAX_CAPSULES = 200
 MAX_CAPSULE_LIST = 1000
 MAX_EPOCH = 1_000_000
-MAX_TIME = 2**40
+MAX_TIME = 253_402_300_799
+"""The last second of the year 9999, beyond which neither RFC 3339 nor Python's `datetime` can write a time."""
 SKEW_SECONDS = 60
 REENCRYPTION_LIFETIME = 300
 
@@ -37,6 +40,16 @@ def _base64url_of(size: int) -> AfterValidator:
 
 def _base64url(text: str) -> str:
     from_b64url(text)
+    return text
+
+
+def _label(text: str) -> str:
+    if any(True for _ in unfit(text)):
+        raise ValueError("a name has no control, format, private or unassigned characters")
+    if text != text.strip():
+        raise ValueError("a name neither begins nor ends with a blank")
+    if not unicodedata.is_normalized("NFC", text):
+        raise ValueError("a name is in Unicode's normalization form C")
     return text
 
 
@@ -82,8 +95,11 @@ Epoch = Annotated[int, Field(ge=0, le=MAX_EPOCH)]
 Time = Annotated[int, Field(ge=0, le=MAX_TIME)]
 """Whole seconds since the Unix epoch, UTC."""
 
-Label = Annotated[str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$")]
-"""A name that people read: no control characters, at most 120 characters."""
+Label = Annotated[
+    str, StringConstraints(min_length=1, max_length=120, pattern=r"^[^\x00-\x1f\x7f]+$"), AfterValidator(_label)
+]
+"""A name that people read: at most 120 characters, none of which `shared.plain_text` finds unfit, in normalization form
+C (UAX #15), and without blanks at either end."""
 
 
 class Role(StrEnum):

@@ -8,6 +8,7 @@ each worker has a server of its own.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import secrets
 import shutil
@@ -124,6 +125,20 @@ def _temporary_folder() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def logging_as_before() -> Iterator[None]:
+    """What a composition root does to the logging of its process ends with the test."""
+    names = (None, "pcehr", "uvicorn", "uvicorn.error", "uvicorn.asgi", "uvicorn.access")
+    kept = [(logger, list(logger.handlers), logger.level, logger.propagate) for logger in map(logging.getLogger, names)]
+    raises = logging.raiseExceptions
+    yield
+    logging.raiseExceptions = raises
+    for logger, handlers, level, propagate in kept:
+        logger.handlers[:] = handlers
+        logger.setLevel(level)
+        logger.propagate = propagate
 
 
 @pytest.fixture

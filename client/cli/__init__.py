@@ -4,12 +4,18 @@
 | --- | --- |
 | `platform_commands` | up, demo |
 | `identity` | init, restore, card, token, rotate |
+| `keys` | keys, keys watch |
 | `scopes` | scopes, scopes add, scopes map |
-| `records` | records add, list, show, export |
+| `records`, `amend` | records add, amend, list, show, export |
 | `requests` | requests new, list, deny; approve |
 | `grants` | share, grants, revoke |
 | `fetch` | fetch |
-| `overview` | status, directory, audit, version |
+| `overview` | status, directory, version |
+| `audit` | audit |
+| `evidence` | export, verify |
+| `watch` | watch |
+| `contacts` | contacts list, add, remove |
+| `proxies` | proxies list, pin, forget |
 """
 
 from __future__ import annotations
@@ -21,7 +27,23 @@ import typer
 from rich.text import Text
 
 from client import config
-from client.cli import fetch, grants, identity, overview, platform_commands, records, requests, scopes
+from client.cli import (
+    amend,
+    audit,
+    contacts,
+    evidence,
+    fetch,
+    grants,
+    identity,
+    keys,
+    overview,
+    platform_commands,
+    proxies,
+    records,
+    requests,
+    scopes,
+    watch,
+)
 from client.cli.context import Cli
 from client.cli.output import Output, table
 from client.cli.root import Root
@@ -102,7 +124,9 @@ app.command("restore", rich_help_panel="You")(identity.restore)
 app.command("card", rich_help_panel="You")(identity.card)
 app.command("rotate", rich_help_panel="You")(identity.rotate)
 app.command("token", rich_help_panel="You")(identity.token)
+app.add_typer(keys.app, name="keys", rich_help_panel="You")
 app.add_typer(scopes.app, name="scopes", rich_help_panel="Records")
+records.app.command("amend")(amend.amend)
 app.add_typer(records.app, name="records", rich_help_panel="Records")
 app.command("fetch", rich_help_panel="Records")(fetch.fetch)
 app.add_typer(requests.app, name="requests", rich_help_panel="Consent")
@@ -110,8 +134,13 @@ app.command("approve", rich_help_panel="Consent")(requests.approve)
 app.command("share", rich_help_panel="Consent")(grants.share)
 app.command("grants", rich_help_panel="Consent")(grants.grants)
 app.command("revoke", rich_help_panel="Consent")(grants.revoke)
-app.command("audit", rich_help_panel="Consent")(overview.audit)
+app.command("audit", rich_help_panel="Consent")(audit.audit)
+app.command("export", rich_help_panel="Consent")(evidence.export)
+app.command("verify", rich_help_panel="Consent")(evidence.verify_file)
+app.command("watch", rich_help_panel="Consent")(watch.watch)
 app.command("directory", rich_help_panel="Consent")(overview.directory)
+app.add_typer(contacts.app, name="contacts", rich_help_panel="Consent")
+app.add_typer(proxies.app, name="proxies", rich_help_panel="Consent")
 
 
 def main() -> None:

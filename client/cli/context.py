@@ -75,8 +75,7 @@ class Cli:
         """Unlock the profile's keys, then run. Whatever has to be asked is asked before, while Ctrl-C works at once."""
         try:
             if self._keyring is None:
-                if not self.profile.exists:
-                    raise KeystoreMissing(self._no_profile())
+                self.require_profile()
                 self._keyring = keystore.load(self.profile.keystore, self.passphrase())
         except BaseException:
             work.close()
@@ -121,11 +120,15 @@ class Cli:
         async with self.session() as session:
             yield Author(session), Recipient(session)
 
+    def require_profile(self) -> None:
+        """Raise `KeystoreMissing` where there is no such profile."""
+        if not self.profile.exists:
+            raise KeystoreMissing(self._no_profile())
+
     @property
     def is_patient(self) -> bool:
         """Whether this profile is a patient's; raises `KeystoreMissing` where there is none."""
-        if not self.profile.exists:
-            raise KeystoreMissing(self._no_profile())
+        self.require_profile()
         return self.state().role is Role.PATIENT
 
     def expect(self, role: Role) -> None:

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 import mimetypes
-import os
-import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from client.cli.failures import UnreadableFile
-from client.fhir.bundle import MAX_BUNDLE_BYTES, BundleItem, assemble_bundle, read_bundle
-from client.fhir.errors import DocumentTooLarge, NotABundle, NotJson
-from client.fhir.resource import MAX_DEPTH, Resource, parse_json, read_resource, write_resource
+from client.cli.file_names import FileNames, safe_name
+from client.fhir.bundle import MAX_BUNDLE_BYTES, BundleItem, assemble_bundle, fit_together, read_bundle
+from client.fhir.errors import DocumentTooLarge, NotABundle, NotJson, ResourceTooLarge
+from client.fhir.resource import MAX_DEPTH, MAX_RESOURCE_BYTES, Resource, parse_json, read_resource, write_resource
 from client.fhir.scopes import Override, ScopeMap
 from client.fhir.summary import describe
 from client.files import write_atomically
 from client.records import NewRecord
-from client.reports import OpenedRecord, Settings
+from client.reports import OpenedRecord, Problem, Settings
+from shared.errors import PcehrError
 
 FHIR_MEDIA_TYPE = "application/fhir+json"
 SCOPE_OF_OTHER_FILES = "documents"
 
 _PEEK = 4_096
 """Bytes from which one can tell what a file is."""
-
-_UNSAFE = re.compile(r"[^\w .()+,-]")
 
 
 def scope_map(settings: Settings | None = None) -> ScopeMap:
@@ -78,8 +77,16 @@ def body_of(record: OpenedRecord) -> bytes:
 
 
 def resource_of(record: OpenedRecord) -> Resource | None:
-    """The FHIR resource in a record, or None where it holds something else."""
-    return read_resource(body_of(record)) if record.media_type == FHIR_MEDIA_TYPE else None
+    """The FHIR resource in a record, or None where it holds something else.
+
+    Raises what `read_resource` raises for a body that is not what the record's author says it is.
+    """
+    if record.media_type != FHIR_MEDIA_TYPE:
+        return None
+    if record.path is not None and record.path.stat().st_size > MAX_RESOURCE_BYTES:
+        # Before it is read: a body in a file may be larger than memory.
+        raise ResourceTooLarge
+    return read_resource(body_of(record))
 
 
 @contextmanager
@@ -96,26 +103,58 @@ def workspace(target: Path) -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def save(records: Iterable[OpenedRecord], target: Path) -> dict[str, Any]:
+@dataclass
+class Written:
+    """What was written where, and what could not be written, or not where it belongs."""
+
+    bundle: Path | None = None
+    resources: int = 0
+    files: list[Path] = field(default_factory=list)
+    problems: list[Problem] = field(default_factory=list)
+
+    def document(self) -> dict[str, Any]:
+        """The same as JSON, without the problems."""
+        return {
+            "bundle": str(self.bundle) if self.bundle else None,
+            "resources": self.resources,
+            "files": [str(path) for path in self.files],
+        }
+
+
+def save(records: Iterable[OpenedRecord], target: Path) -> Written:
     """Write resources as one FHIR Bundle to `target` and all other bodies into a folder beside it.
 
-    Returns what was written where: `bundle`, `resources`, `files`. Nothing is written where there is nothing.
+    A record that says it is FHIR and is not, or that does not fit into the Bundle beside the others, becomes a file of
+    its own and a problem; one that cannot be written is a problem; neither keeps another one from being written.
+    Nothing is written where there is nothing.
     """
-    items: list[BundleItem] = []
-    written: list[str] = []
-    folder = target.with_name(f"{target.stem}-files")
+    written = Written()
+    items: list[tuple[OpenedRecord, BundleItem]] = []
+    others: list[OpenedRecord] = []
     for record in records:
-        resource = resource_of(record)
-        if resource is not None:
-            items.append(BundleItem(resource, record.header.full_url))
-            continue
-        folder.mkdir(parents=True, exist_ok=True)
-        place = _place_for(record, folder)
-        move(record, place)
-        written.append(str(place))
-    if items:
-        write_atomically(target, assemble_bundle(items) + b"\n")
-    return {"bundle": str(target) if items else None, "resources": len(items), "files": written}
+        try:
+            resource = resource_of(record)
+        except PcehrError as error:
+            written.problems.append(_problem(record, error))
+            resource = None
+        if resource is None:
+            others.append(record)
+        else:
+            items.append((record, BundleItem(resource, record.header.full_url)))
+    # Where two claim the same place, the patient's own resource has it.
+    items.sort(key=lambda pair: pair[0].author != pair[0].patient)
+    fitting: list[BundleItem] = []
+    for (record, item), reason in zip(items, fit_together([item for _, item in items]), strict=True):
+        if reason is None:
+            fitting.append(item)
+        else:
+            written.problems.append(_problem(record, reason))
+            others.append(record)
+    _save_files(others, target.with_name(f"{target.stem}-files"), written)
+    if fitting:
+        write_atomically(target, assemble_bundle(fitting) + b"\n")
+        written.bundle, written.resources = target, len(fitting)
+    return written
 
 
 def move(record: OpenedRecord, place: Path) -> None:
@@ -124,6 +163,26 @@ def move(record: OpenedRecord, place: Path) -> None:
         record.path.replace(place)
     else:
         write_atomically(place, record.body)
+
+
+def _save_files(records: Sequence[OpenedRecord], folder: Path, written: Written) -> None:
+    if not records:
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    names = FileNames(path.name for path in folder.iterdir())
+    for record in records:
+        place = folder / names.free(_name_for(record))
+        try:
+            move(record, place)
+        except OSError as error:
+            reason = UnreadableFile(f"{place}: {error.strerror}.")
+            written.problems.append(_problem(record, reason))
+        else:
+            written.files.append(place)
+
+
+def _problem(record: OpenedRecord, error: PcehrError) -> Problem:
+    return Problem(code=error.code, detail=error.detail, record_id=record.record_id)
 
 
 def _looks_like_json(path: Path) -> bool:
@@ -164,14 +223,7 @@ def _record_from_resource(resource: Resource, full_url: str | None, scope: str) 
     )
 
 
-def _place_for(record: OpenedRecord, folder: Path) -> Path:
-    """A free name: the author's, without what could lead elsewhere."""
-    said = Path(record.header.filename or "").name
-    name = _UNSAFE.sub("_", said).strip(". ")[:120] if said else ""
-    if not name:
-        name = record.record_id + (mimetypes.guess_extension(record.media_type) or "")
-    place, number = folder / name, 2
-    while os.path.lexists(place):
-        place = folder / f"{Path(name).stem}-{number}{Path(name).suffix}"
-        number += 1
-    return place
+def _name_for(record: OpenedRecord) -> str:
+    """The author's name for the file, as far as it can be one; else the record's id with the usual ending."""
+    ending = ".json" if record.media_type == FHIR_MEDIA_TYPE else mimetypes.guess_extension(record.media_type) or ""
+    return safe_name(record.header.filename or "") or record.record_id + ending

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import sys
 import traceback
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,7 +14,7 @@ from pathlib import Path
 from rich.text import Text
 from typer.exceptions import TyperException
 
-from client.cli.output import Output, write_document
+from client.cli.output import Output, one_line, write_document
 from client.errors import ClientError, hint_for
 from shared.errors import PcehrError
 
@@ -33,6 +34,9 @@ HINTS = {
     "registry_unavailable": "`pcehr status` shows which part of the platform is away; nothing was changed.",
     "service_not_started": "Read the log named above; `pcehr up` tries again.",
     "service_unreachable": "Start the platform with `pcehr up`, or name another registry with --registry URL.",
+    "too_few_proxies": "`pcehr proxies list` shows which there are, and which of them are pinned.",
+    "unauthorised_author": "Do not rely on it, and tell the patient, who can still read what was there before:"
+    " pcehr records show ID --version N",
     "unknown_grant": "`pcehr grants` lists them.",
     "unknown_record": "`pcehr records list` lists them.",
     "unknown_request": "`pcehr requests list` lists them.",
@@ -71,6 +75,27 @@ class PassphraseNeeded(ClientError):
     status = 422
     title = "The passphrase of this profile is needed, and there is no terminal to ask for it."
     advice = "Set PCEHR_PASSPHRASE, or name a file with --passphrase-file."
+
+
+class UnknownContact(ClientError):
+    code = "unknown_contact"
+    status = 404
+    title = "There is no contact of this name."
+    advice = "`pcehr contacts list` shows them."
+
+
+class ContactExists(ClientError):
+    code = "contact_exists"
+    status = 409
+    title = "Somebody else has this name among your contacts."
+    advice = "Choose another name, or take the old one away first: pcehr contacts remove NAME"
+
+
+class UnknownProxy(ClientError):
+    code = "unknown_proxy"
+    status = 404
+    title = "There is no such proxy."
+    advice = "`pcehr proxies list` shows them."
 
 
 class UnreadableFile(ClientError):
@@ -124,11 +149,18 @@ def show(output: Output, error: BaseException) -> int:
     if output.as_json:
         write_document({"error": {"code": failure.code, "detail": failure.detail, "hint": failure.hint}})
     else:
-        output.err.print(Text.assemble(("Error: ", "bold red"), failure.detail, (f"  [{failure.code}]", "dim")))
-        output.err.print(Text.assemble(("Next: ", "bold"), failure.hint))
+        # Details and codes are often a service's own words.
+        code = one_line(failure.code)
+        output.err.print(Text.assemble(("Error: ", "bold red"), _lines(failure.detail), (f"  [{code}]", "dim")))
+        output.err.print(Text.assemble(("Next: ", "bold"), one_line(failure.hint)))
     if os.environ.get("PCEHR_DEBUG") == "1":
-        traceback.print_exception(error)
+        sys.stderr.write(_lines("".join(traceback.format_exception(error))))
     return failure.status
+
+
+def _lines(detail: str) -> str:
+    """A detail may end with the last lines of a log of this machine; what a service says has no lines of its own."""
+    return "\n".join(one_line(line) for line in detail.split("\n"))
 
 
 def _place(error: BaseException) -> str:

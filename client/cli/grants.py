@@ -10,10 +10,10 @@ from rich.text import Text
 
 from client.cli.context import Cli
 from client.cli.options import ActionsOption, OnlyRecordsOption, PurposeOption, ThresholdOption
-from client.cli.output import counted, short, short_did, state_text, table, when
+from client.cli.output import counted, plain, short, short_did, state_text, table, when
 from client.cli.values import choices, expiry, full_id, names, party_id
 from client.errors import UnknownGrant
-from client.reports import GrantReport, HeldGrant, RevocationReport
+from client.reports import GrantReport, HeldGrant, Problem, ProxyReport, RevocationReport
 from shared.clock import system_clock
 from shared.wire import Action, Purpose
 
@@ -81,6 +81,7 @@ def grants(ctx: typer.Context) -> None:
         cli.output.result(
             {"grants": [grant_document(grant) for grant in reports]},
             table("Grants you gave", columns, rows, empty="You have given nobody access."),
+            *(line for grant in reports for line in _describe_problem(grant.problem)),
         )
     else:
         found = cli.run(held())
@@ -126,8 +127,7 @@ def revoke(
 
     async def work() -> RevocationReport:
         async with cli.patient() as patient:
-            known = [given.id for given in await patient.grants()]
-            wanted = full_id(grant, known, UnknownGrant)
+            wanted = full_id(grant, await patient.grant_ids(), UnknownGrant)
             if status:
                 return await patient.revocation_status(wanted, assumed_liars=assumed_liars)
             return await patient.revoke(wanted, assumed_liars=assumed_liars, wait_seconds=wait)
@@ -156,6 +156,11 @@ def grant_document(grant: GrantReport) -> dict[str, Any]:
         "erased": grant.erased,
         "disclosed": grant.disclosed,
         "problem": grant.problem.code if grant.problem else None,
+        "proxies": [
+            {"did": proxy.did, "name": proxy.name, "endpoint": proxy.endpoint, "stored": proxy.stored}
+            for proxy in grant.proxies
+        ],
+        "first_choice": grant.first_choice,
     }
 
 
@@ -166,7 +171,7 @@ def describe_grant(grant: GrantReport) -> list[RenderableType]:
         Text.assemble(
             "Granted. Its id is ", (short(grant.id), "bold"), ", its state ", state_text(grant.state.value), "."
         ),
-        Text(f"{who} may {', '.join(grant.actions)} {', '.join(grant.scopes)} until {when(grant.expires)}."),
+        plain(f"{who} may {', '.join(grant.actions)} {', '.join(grant.scopes)} until {when(grant.expires)}."),
     ]
     if grant.threshold:
         lines.append(
@@ -175,8 +180,27 @@ def describe_grant(grant: GrantReport) -> list[RenderableType]:
                 f" any {grant.threshold} of them are needed to open a record."
             )
         )
+        lines.append(plain(f"The proxies: {', '.join(_called(proxy) for proxy in grant.proxies)}."))
+        if grant.first_choice:
+            lines.append(
+                Text("They are the registry's proxies, and from now on your shares go to these and no others.")
+            )
+    lines += _describe_problem(grant.problem)
     lines.append(Text(f"To end it: pcehr revoke {short(grant.id)}"))
     return lines
+
+
+def _called(proxy: ProxyReport) -> str:
+    """A proxy by its name and place, as far as the registry shows it."""
+    return f"{proxy.name or short_did(proxy.did)} at {proxy.endpoint or 'an unknown place'}"
+
+
+def _describe_problem(problem: Problem | None) -> list[RenderableType]:
+    """What does not hold about a grant, in a sentence."""
+    if problem is None:
+        return []
+    where = f"Grant {short(problem.grant_id)}: " if problem.grant_id else ""
+    return [plain(f"{where}{problem.detail} [{problem.code}]", "yellow")]
 
 
 def revocation_document(report: RevocationReport) -> dict[str, Any]:
@@ -191,6 +215,7 @@ def revocation_document(report: RevocationReport) -> dict[str, Any]:
         "new_epochs": report.new_epochs,
         "continued_grants": report.continued_grants,
         "proxies": [{"did": proxy.did, "erased": proxy.erased, "problem": proxy.problem} for proxy in report.proxies],
+        "problems": [{"code": problem.code, "detail": problem.detail} for problem in report.problems],
     }
 
 
@@ -214,6 +239,8 @@ def _describe_revocation(report: RevocationReport) -> list[RenderableType]:
         lines.append(
             Text(f"{counted(len(report.continued_grants), 'grant')} to other recipients go on under the new keys.")
         )
+    for problem in report.problems:
+        lines += _describe_problem(problem)
     return lines
 
 

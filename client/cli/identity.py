@@ -15,8 +15,9 @@ from rich.text import Text
 from client import config, keystore
 from client.cli.context import Cli, common_scopes, patient_of
 from client.cli.failures import InvalidValue
-from client.cli.output import counted, table
+from client.cli.output import counted, fit, one_line, table
 from client.cli.running import run
+from client.cli.values import label
 from client.errors import KeystoreExists
 from client.fingerprint import fingerprint
 from client.keyring import Keyring
@@ -47,6 +48,8 @@ def init(
     """
     cli = Cli.of(ctx)
     wanted = _role(role, name)
+    name = None if name is None else label(name)
+    organisation = None if organisation is None else label(organisation)
     profile = cli.profile
     if profile.exists:
         raise KeystoreExists(f"The profile '{profile.name}' exists already; name another one with --profile NAME.")
@@ -172,7 +175,9 @@ def card(
     ]
     if party.name:
         lines.append(
-            Text.assemble(("Name         ", "bold"), " · ".join(filter(None, (party.name, party.organisation))))
+            Text.assemble(
+                ("Name         ", "bold"), one_line(" · ".join(filter(None, (party.name, party.organisation))))
+            )
         )
     if key_entry:
         lines += [Text("Key-entry", style="bold"), Text(party.current.token)]
@@ -220,19 +225,27 @@ def token(
     if cli.output.as_json:
         cli.output.result(document)
     else:
-        typer.echo(text)
+        # A registry's own words, and the one text that must not be folded.
+        typer.echo(fit(text))
 
 
-def rotate(ctx: typer.Context) -> None:
+def rotate(
+    ctx: typer.Context,
+    *,
+    force: Annotated[
+        bool, typer.Option("--force", help="Also while proxies wait for a share; give such a grant anew afterwards.")
+    ] = False,
+) -> None:
     """Change this profile's keys: new identity, signing and receiving keys, linked to the old ones.
 
     The 24 words stay valid. Grants that others gave to the old keys can still be opened.
     """
     cli = Cli.of(ctx)
+    is_patient = cli.is_patient
 
     async def work() -> VerifiedParty:
         async with cli.session() as session:
-            return await session.rotate_keys()
+            return await (patient_of(session).rotate_keys(force=force) if is_patient else session.rotate_keys())
 
     party = cli.run(work())
     seq = party.current.payload.seq

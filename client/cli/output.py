@@ -2,24 +2,32 @@
 
 A command ends with exactly one `result`: for people tables and sentences on standard output, with `--json` one JSON
 document there and nothing else. Progress goes to standard error, so that output can be piped.
+
+Names, reasons, titles, codes and answers are written by others. Whatever a command prints passes through a `Terminal`
+or `json_text`, which let no character through that a terminal would obey or that would show a text as another one
+(`shared.plain_text`); `plain` makes one line of a text besides, so that it cannot pretend to be several of ours.
 """
 
 from __future__ import annotations
 
+import re
 import sys
-import unicodedata
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from typing import Any
 
-from rich.console import Console, Group, RenderableType
+import simplejson
+from rich.cells import cell_len
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.highlighter import JSONHighlighter
 from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.segment import Segment
 from rich.table import Table
 from rich.text import Text
 
-from client.fhir.resource import dump_json
+from shared.plain_text import is_unfit, unfit
 
 SHORT_ID = 10
 """Characters of an id in a table: unique among millions, and easily copied."""
@@ -29,6 +37,24 @@ NOT_A_TERMINAL_WIDTH = 160
 
 Advance = Callable[[int, int], None]
 """Told how much of how much is done."""
+
+_REPLACEMENT = "\N{REPLACEMENT CHARACTER}"
+_BREAKS = re.compile(r"[\t\n\x0b\x0c\r\x1c-\x1e\x85\u2028\u2029]")
+"""What ends a line, here or in another program, and the tabulator."""
+_NOT_PLAIN_ASCII = re.compile(r"[^\n\x20-\x7e]")
+
+
+class Terminal(Console):
+    """A console that prints no text as it is. Rich's own control codes are not text, and stay."""
+
+    def render(self, renderable: RenderableType, options: ConsoleOptions | None = None) -> Iterator[Segment]:
+        """Segments of the renderable, in which `fit` has replaced what is unfit without moving what is beside it."""
+        for segment in super().render(renderable, options):
+            if segment.control or (segment.text.isascii() and segment.text.isprintable()):
+                yield segment
+            else:
+                lines = segment.text.split("\n")
+                yield Segment("\n".join(fit(line) for line in lines), segment.style)
 
 
 class Output:
@@ -50,7 +76,7 @@ class Output:
     def note(self, text: str, *, style: str = "") -> None:
         """A remark on the way, for people only; on standard error. Nothing in it is markup."""
         if not self.as_json:
-            self.err.print(Text(text, style=style))
+            self.err.print(plain(text, style))
 
     @contextmanager
     def working(self, sentence: str) -> Iterator[None]:
@@ -68,7 +94,7 @@ class Output:
             yield None
             return
         with progress_bar(self.err) as bar:
-            task = bar.add_task(escape(sentence), total=None)
+            task = bar.add_task(sentence, total=None)
 
             def advance(done: int, total: int) -> None:
                 bar.update(task, completed=done, total=total)
@@ -78,18 +104,46 @@ class Output:
 
 def write_document(document: Any) -> None:
     """One JSON document on standard output, in UTF-8 whatever the terminal speaks; decimals keep their precision."""
+    _write(json_text(document, indent="  "))
+
+
+def write_line(document: Any) -> None:
+    """One JSON document on one line of standard output, at once: for output that has no end."""
+    _write(json_text(document))
+
+
+def json_text(document: Any, *, indent: str | None = None) -> str:
+    """JSON in which every character that is unfit to be printed is escaped, and means the same to who parses it."""
+    text = simplejson.dumps(
+        document,
+        use_decimal=True,
+        ensure_ascii=False,
+        allow_nan=False,
+        indent=indent,
+        separators=(",", ": ") if indent else (",", ":"),
+    )
+    return _NOT_PLAIN_ASCII.sub(_escaped, text)
+
+
+def _escaped(match: re.Match[str]) -> str:
+    if not is_unfit(match[0]):
+        return match[0]
+    pair = match[0].encode("utf-16-be", "surrogatepass").hex()
+    return "".join(f"\\u{pair[at : at + 4]}" for at in range(0, len(pair), 4))
+
+
+def _write(text: str) -> None:
     sys.stdout.flush()
-    text = dump_json(document, indent="  ") + b"\n"
     if hasattr(sys.stdout, "buffer"):
-        sys.stdout.buffer.write(text)
+        sys.stdout.buffer.write(text.encode("utf-8") + b"\n")
     else:
-        sys.stdout.write(text.decode("utf-8"))
+        sys.stdout.write(text + "\n")
     sys.stdout.flush()
 
 
 def progress_bar(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
@@ -98,10 +152,10 @@ def progress_bar(console: Console) -> Progress:
     )
 
 
-def _console(*, stderr: bool) -> Console:
-    console = Console(stderr=stderr, highlight=False, soft_wrap=False)
+def _console(*, stderr: bool) -> Terminal:
+    console = Terminal(stderr=stderr, highlight=False, markup=False, emoji=False)
     if not console.is_terminal:
-        return Console(stderr=stderr, highlight=False, width=NOT_A_TERMINAL_WIDTH)
+        return Terminal(stderr=stderr, highlight=False, markup=False, emoji=False, width=NOT_A_TERMINAL_WIDTH)
     return console
 
 
@@ -116,17 +170,37 @@ def table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], 
     return Group(Text(title, style="bold"), built) if built.row_count else Text(empty)
 
 
-def plain(text: str) -> Text:
-    """Text that others wrote, without what could drive a terminal or reverse the direction of reading."""
-    return Text("".join(char if unicodedata.category(char)[0] != "C" else " " for char in text))
+def fit(text: str) -> str:
+    """The text with what is unfit to be printed taken out, or replaced where it would take up room on the screen."""
+    found = set(unfit(text))
+    if not found:
+        return text
+    return "".join(_REPLACEMENT * cell_len(char) if at in found else char for at, char in enumerate(text))
+
+
+def one_line(text: str) -> str:
+    """A text that others wrote, fit to be printed and on one line."""
+    return fit(_BREAKS.sub(" ", text))
+
+
+def plain(text: str, style: str = "") -> Text:
+    """The same, ready to be printed. Nothing in it is markup."""
+    return Text(one_line(text), style=style)
+
+
+def json_block(document: Any) -> Text:
+    """JSON for people: indented, in colours, every decimal as precise as it is."""
+    block = Text(json_text(document, indent="  "))
+    JSONHighlighter().highlight(block)
+    return block
 
 
 def state_text(state: str) -> Text:
     """A state with a colour that helps and says nothing that the word does not."""
-    good = {"active", "complete", "approved", "sealed", "ready"}
+    good = {"active", "complete", "approved", "sealed", "ready", "pinned"}
     bad = {"revoked", "denied", "expired", "away"}
     style = "green" if state in good else "red" if state in bad else "yellow"
-    return Text(state, style=style)
+    return plain(state, style)
 
 
 def short(identifier: str) -> str:
@@ -139,13 +213,16 @@ def short_did(did: str) -> str:
     return did.removeprefix("did:key:")[: SHORT_ID + 2] + "…"
 
 
-def counted(number: int, noun: str) -> str:
-    """A number and its noun, such as `1 record` and `2 records`."""
-    return f"{number} {noun}" if number == 1 else f"{number} {noun}s"
+def counted(number: int, noun: str, many: str | None = None) -> str:
+    """A number and its noun, such as `1 record` and `2 records`; `many` is the plural where it is another."""
+    return f"{number} {noun}" if number == 1 else f"{number} {many or noun + 's'}"
 
 
 def when(seconds: int | None) -> str:
-    """A time of the protocol in the reader's own time zone."""
+    """A time of the protocol in the reader's own time zone; in words where the calendar does not reach that far."""
     if seconds is None:
         return ""
-    return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    try:
+        return datetime.fromtimestamp(seconds).astimezone().strftime("%Y-%m-%d %H:%M")
+    except (ValueError, OverflowError, OSError):
+        return "after the year 9999" if seconds > 0 else "before the year 1"

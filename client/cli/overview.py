@@ -1,11 +1,10 @@
-"""Looking around: `status`, `directory`, `audit`, `version`."""
+"""Looking around: `status`, `directory`, `version`."""
 
 from __future__ import annotations
 
 import asyncio
 import platform as machine
 from importlib.metadata import version as version_of
-from itertools import groupby
 from typing import Annotated, Any
 
 import httpx
@@ -14,17 +13,14 @@ from rich.text import Text
 
 from client import config
 from client.cli.context import Cli
-from client.cli.output import plain, short, short_did, state_text, table, when
+from client.cli.output import plain, state_text, table
 from client.cli.running import run
 from client.errors import ClientError
 from client.fingerprint import fingerprint
-from client.session import Session
 from client.state import ClientState
 from client.transport import Platform
 from shared.crypto.umbral import engine_name
-from shared.errors import PcehrError
 from shared.identity import VerifiedParty, verify_chain
-from shared.schemas.records import AuditEvent
 
 READY_SECONDS = 5.0
 
@@ -106,58 +102,6 @@ def directory(
             else []
         ),
     )
-
-
-def audit(
-    ctx: typer.Context,
-    *,
-    limit: Annotated[int, typer.Option(help="How many events at most.", min=1, max=10_000)] = 500,
-) -> None:
-    """Show what happened to your records: who did what, when, and what was refused. Newest first."""
-    cli = Cli.of(ctx)
-
-    async def work() -> tuple[list[AuditEvent], dict[str, str]]:
-        async with cli.patient() as patient:
-            events = await patient.audit(limit)
-            actors = dict.fromkeys(event.actor for event in events if event.actor)
-            return events, {did: await _name(patient.session, did) for did in actors}
-
-    events, named = cli.run(work())
-    rows = []
-    # A chart of a hundred records is a hundred events of one kind: people see them as one line.
-    for (event, actor, grant, outcome), alike in groupby(events, _kind):
-        group = list(alike)
-        rows.append(
-            [
-                when(group[0].at),
-                event.replace("_", " "),
-                named[actor] if actor else "—",
-                short(grant) if grant else "",
-                Text(outcome, style="green" if outcome == "done" else "red"),
-                str(sum(one.capsules for one in group) or ""),
-            ]
-        )
-    cli.output.result(
-        {"events": [event.model_dump(mode="json") for event in events]},
-        table(
-            "Audit log", ["When", "What", "By", "Grant", "Outcome", "Records"], rows, empty="Nothing has happened yet."
-        ),
-    )
-
-
-def _kind(event: AuditEvent) -> tuple[str, str | None, str | None, str]:
-    return event.event, event.actor, event.grant, event.outcome
-
-
-async def _name(session: Session, did: str) -> str:
-    """What to call a party in a table."""
-    if did == session.did:
-        return "you"
-    try:
-        return (await session.party(did)).name or short_did(did)
-    except PcehrError:
-        # A log is shown even if the registry is away or knows less than it did.
-        return short_did(did)
 
 
 async def _search(registry_url: str, query: str) -> list[VerifiedParty]:

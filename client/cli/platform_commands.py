@@ -12,7 +12,7 @@ from rich.text import Text
 
 from client import config
 from client.cli.context import Cli
-from client.cli.output import Output, table
+from client.cli.output import Output, plain, table
 from client.cli.running import run
 from client.demo import Options, run_demo
 from client.embedded.home import Home
@@ -85,8 +85,8 @@ async def _keep_running(platform: EmbeddedPlatform, output: Output) -> None:
                 [[name, url, f"{url}/docs"] for name, url in platform.urls.items()],
                 empty="",
             ),
-            Text(f"Data, secrets and logs: {platform.home}"),
-            Text(f"Next, in another terminal: {_elsewhere(platform)}pcehr init patient"),
+            plain(f"Data, secrets and logs: {platform.home}"),
+            plain(f"Next, in another terminal: {_elsewhere(platform)}pcehr init patient"),
             Text("Ctrl-C stops the platform; its data are kept."),
         )
         await platform.watch()

@@ -8,19 +8,19 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.json import JSON
 from rich.text import Text
 
 from client.cli.context import Cli
-from client.cli.documents import move, records_from_file, resource_of, save, scope_map, workspace
+from client.cli.documents import Written, move, records_from_file, resource_of, save, scope_map, workspace
 from client.cli.failures import InvalidValue
 from client.cli.options import OnlyScopesOption
-from client.cli.output import Output, counted, plain, short_did, table, when
+from client.cli.output import Output, counted, json_block, plain, short_did, table, when
 from client.cli.values import full_id, names
 from client.errors import UnknownGrant, UnknownRecord
-from client.fhir.resource import dump_json
+from client.fhir.resource import Resource
 from client.records import NewRecord
 from client.reports import ListedRecord, OpenedRecord, Problem, RecordSummary, StoredRecord
+from shared.errors import PcehrError
 
 app = typer.Typer(help="Store, list, show and export records.", no_args_is_help=True)
 
@@ -157,13 +157,18 @@ def show(
 
     if output is None:
         opened = cli.run(work(None))
-        resource = resource_of(opened)
+        resource, problem = _resource(opened)
     else:
         with workspace(output) as folder:
             opened = cli.run(work(folder))
-            resource = resource_of(opened)
+            resource, problem = _resource(opened)
             move(opened, output)
-    document = {**opened_document(opened), "resource": resource, "written_to": str(output) if output else None}
+    document = {
+        **opened_document(opened),
+        "resource": resource,
+        "problem": problem,
+        "written_to": str(output) if output else None,
+    }
     lines: list[Any] = [
         Text.assemble(("Record   ", "bold"), f"{opened.record_id}, version {opened.version}"),
         Text.assemble(("Title    ", "bold"), plain(opened.header.title or "—")),
@@ -172,14 +177,24 @@ def show(
         Text.assemble(("Written  ", "bold"), when(opened.written_at)),
     ]
     if output is not None:
-        lines.append(Text(f"Written to {output}."))
+        lines.append(plain(f"Written to {output}."))
     elif resource is not None:
-        lines.append(JSON(dump_json(resource).decode("utf-8"), indent=2))
+        lines.append(json_block(resource))
+    elif problem is not None:
+        lines.append(plain(f"Its author calls it FHIR, which it is not ({problem}); write it to a file with -o FILE."))
     elif opened.media_type.startswith("text/"):
-        lines += [plain(line) for line in opened.body.decode("utf-8", errors="replace").splitlines()]
+        lines += [plain(line.expandtabs()) for line in opened.body.decode("utf-8", errors="replace").splitlines()]
     else:
-        lines.append(Text(f"{opened.header.length} bytes of {opened.media_type}; write them to a file with -o FILE."))
+        lines.append(plain(f"{opened.header.length} bytes of {opened.media_type}; write them to a file with -o FILE."))
     cli.output.result(document, *lines)
+
+
+def _resource(record: OpenedRecord) -> tuple[Resource | None, str | None]:
+    """The FHIR resource, if it is one; or the code of what is wrong with a body that should be."""
+    try:
+        return resource_of(record), None
+    except PcehrError as error:
+        return None, error.code
 
 
 @app.command("export")
@@ -210,17 +225,18 @@ def report(
     output: Output,
     opened: Sequence[OpenedRecord],
     problems: Sequence[Problem],
-    written: dict[str, Any] | None,
+    written: Written | None,
     extra: dict[str, Any] | None = None,
     *,
     empty: str = "There was nothing to open.",
 ) -> None:
-    """Say what was opened, what did not hold, and what was written; exit status 1 if anything did not hold."""
+    """Say what was opened, what was left out, and what was written; exit status 1 if anything was left out."""
     counts = Counter(record.scope for record in opened)
+    left_out = [*problems, *(written.problems if written else ())]
     document = {
         "opened": [opened_document(record) for record in opened],
-        "problems": [problem_document(problem) for problem in problems],
-        "written": written,
+        "problems": [problem_document(problem) for problem in left_out],
+        "written": written.document() if written else None,
         **(extra or {}),
     }
     lines: list[Any] = [
@@ -231,16 +247,20 @@ def report(
             empty=empty,
         )
     ]
-    if written is not None and written["bundle"]:
-        lines.append(Text(f"In {written['bundle']}, unencrypted: {counted(written['resources'], 'FHIR resource')}."))
-    if written is not None and written["files"]:
-        folder = Path(written["files"][0]).parent
-        lines.append(Text(f"In {folder}, unencrypted: {counted(len(written['files']), 'other file')}."))
-    if problems:
-        rows = [[problem.record_id or "—", problem.code, problem.detail] for problem in problems]
-        lines.append(table("What did not hold, and was left out", ["Record", "Code", "Why"], rows, empty=""))
+    if written is not None and written.bundle:
+        lines.append(plain(f"In {written.bundle}, unencrypted: {counted(written.resources, 'FHIR resource')}."))
+    if written is not None and written.files:
+        folder = written.files[0].parent
+        lines.append(plain(f"In {folder}, unencrypted: {counted(len(written.files), 'other file')}."))
+    for title, found in (
+        ("What did not hold, and was left out", problems),
+        ("What is not in the Bundle, since it is not as FHIR wants it", written.problems if written else ()),
+    ):
+        if found:
+            rows = [[problem.record_id or "—", problem.code, problem.detail] for problem in found]
+            lines.append(table(title, ["Record", "Code", "Why"], rows, empty=""))
     output.result(document, *lines)
-    if problems:
+    if left_out:
         raise typer.Exit(1)
 
 

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+import unicodedata
 from collections.abc import Iterable
 from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import TypeVar
 
+from pydantic import TypeAdapter, ValidationError
+
 from client.cli.failures import AmbiguousId, InvalidValue
 from client.errors import ClientError
 from shared.did import key_from_did
 from shared.errors import Malformed
+from shared.wire import MAX_TIME, Label
 
 _SPAN = re.compile(r"([1-9][0-9]{0,4})([hdwmy])")
 _SPANS = {
@@ -24,6 +28,8 @@ _SPANS = {
 
 E = TypeVar("E", bound=StrEnum)
 
+_LABEL: TypeAdapter[str] = TypeAdapter(Label)
+
 
 def expiry(text: str | None, now: int) -> int | None:
     """Seconds since the epoch for `12h`, `30d`, `2w`, `6m`, `1y`, or the end of a day such as `2027-01-31`.
@@ -34,14 +40,19 @@ def expiry(text: str | None, now: int) -> int | None:
         return None
     span = _SPAN.fullmatch(text.strip().lower())
     if span is not None:
-        return now + int(span[1]) * int(_SPANS[span[2]].total_seconds())
-    try:
-        day = datetime.strptime(text.strip(), "%Y-%m-%d").astimezone()
-        end = int((day + timedelta(days=1)).timestamp())
-    except (ValueError, OverflowError):
-        raise InvalidValue(f"'{text}' is neither a span such as 30d, 12h or 1y nor a day such as 2027-01-31.") from None
+        end = now + int(span[1]) * int(_SPANS[span[2]].total_seconds())
+    else:
+        try:
+            day = datetime.strptime(text.strip(), "%Y-%m-%d").astimezone()
+            end = int((day + timedelta(days=1)).timestamp())
+        except (ValueError, OverflowError):
+            raise InvalidValue(
+                f"'{text}' is neither a span such as 30d, 12h or 1y nor a day such as 2027-01-31."
+            ) from None
     if end <= now:
         raise InvalidValue(f"{text} is over already; name a day that is still to come.")
+    if end > MAX_TIME:
+        raise InvalidValue(f"{text} is later than any time here may be; name an earlier end.")
     return end
 
 
@@ -61,6 +72,14 @@ def names(texts: Iterable[str] | None) -> list[str] | None:
     """Names given one by one or with commas between them; None where there are none."""
     found = [part.strip() for typed in texts or () for part in typed.split(",") if part.strip()]
     return list(dict.fromkeys(found)) or None
+
+
+def label(typed: str) -> str:
+    """A name that others are to read, in Unicode's normalization form C; raises `InvalidValue` for what is none."""
+    try:
+        return _LABEL.validate_python(unicodedata.normalize("NFC", typed.strip()))
+    except ValidationError:
+        raise InvalidValue("A name has 1 to 120 characters, none of which is invisible or a control.") from None
 
 
 def full_id(typed: str, known: Iterable[str], missing: type[ClientError]) -> str:

@@ -31,6 +31,8 @@ def main(arguments: list[str]) -> None:
         os.setgroups([])
         os.setgid(gid)
         os.setuid(uid)
+    # A shell without job control lets what it starts in the background ignore SIGQUIT, and children inherit that.
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
     # SIGQUIT, since nobody is left who could insist: it ends Postgres at once and without waiting for its clients.
     # What had been committed is in the write-ahead log and is replayed at the next start.
     if sys.platform == "linux" and ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGQUIT, 0, 0, 0) != 0:

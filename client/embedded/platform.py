@@ -36,6 +36,7 @@ from shared.crypto.derivation import Seed
 from shared.crypto.signing import SigningKey
 from shared.did import did_from_key
 from shared.encoding import b64url
+from shared.transparency.checkpoints import origin_of
 
 READY_SECONDS = 90.0
 """How long a service may take until it is ready; seconds on an idle machine, much longer on a busy small one."""
@@ -256,6 +257,7 @@ class EmbeddedPlatform:
         records_url = f"http://{HOST}:{layout.records_port}"
         names = [f"proxy-{number}" for number in range(1, len(layout.proxy_ports) + 1)]
         self.proxy_dids = {name: _did_of(self._home.secret(name, "pcehr_seed")) for name in names}
+        records_key = SigningKey.from_bytes(self._home.secret("records", "pcehr_log_signing_key"))
         common = {"PCEHR_REGISTRY_URL": registry_url, "PCEHR_TOKEN_ISSUER": registry_url}
         services = [
             _Service(
@@ -268,6 +270,7 @@ class EmbeddedPlatform:
                     "PCEHR_RECORDS_URL": records_url,
                     "PCEHR_THRESHOLD": str(threshold),
                     "PCEHR_ADMITTED_PROXIES": ",".join(self.proxy_dids.values()),
+                    "PCEHR_RECORDS_LOG": origin_of("records", records_key.verify_key),
                 },
             ),
             _Service("records", "records", layout.records_port, common | {"PCEHR_BLOB_DIR": str(self._home.blobs)}),
@@ -281,6 +284,9 @@ class EmbeddedPlatform:
         assert self._database is not None
         if service.kind == "registry":
             self._home.secret(service.name, "pcehr_token_signing_key")
+            self._home.secret(service.name, "pcehr_log_signing_key")
+        if service.kind == "records":
+            self._home.secret(service.name, "pcehr_log_signing_key")
         password = b64url(self._home.secret(service.name, "database_password"))
         database = layout.database_prefix + service.name.replace("-", "_")
         await self._database.create_role_and_database(database, password)
@@ -319,7 +325,7 @@ class EmbeddedPlatform:
             command,
             log=self._home.logs / f"{service.name}.log",
             cwd=self.home,
-            env={**service.settings, "PCEHR_SECRETS_DIR": str(self._home.secrets_dir(service.name))},
+            env={**_logs(), **service.settings, "PCEHR_SECRETS_DIR": str(self._home.secrets_dir(service.name))},
         )
 
     async def _wait_ready(self, services: list[_Service]) -> None:
@@ -387,6 +393,12 @@ class EmbeddedPlatform:
                 self._database = None
         finally:
             self._home.unlock()
+
+
+def _logs() -> dict[str, str]:
+    """How the services log: for people, and only what goes wrong, unless this process was told otherwise."""
+    given = {"PCEHR_LOG_FORMAT": "text", "PCEHR_LOG_LEVEL": "warning"}
+    return given | {name: os.environ[name] for name in given if name in os.environ}
 
 
 async def _is_ready(http: httpx.AsyncClient, service: _Service) -> bool:

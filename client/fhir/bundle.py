@@ -7,7 +7,7 @@ What belongs to a resource is kept exactly. What belongs to the exchange is drop
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -28,10 +28,12 @@ from client.fhir.resource import (
     same_resource,
     write_resource,
 )
+from shared.errors import PcehrError
 
 __all__ = [
     "BundleItem",
     "assemble_bundle",
+    "fit_together",
     "read_bundle",
     "read_resource",
     "same_resource",
@@ -44,6 +46,9 @@ MAX_BUNDLE_BYTES: Final = 64 * 1024 * 1024
 MAX_ENTRIES: Final = 20_000
 """Each entry becomes a record with its own capsule and signature; more than this is better imported in parts that
 can each be repeated."""
+
+_AROUND_A_RESOURCE: Final = 64
+"""Bytes that an entry needs besides its resource and its fullUrl, at the most."""
 
 _LEVELS_ABOVE_RESOURCE: Final = 3  # The Bundle, its entry array, the entry.
 
@@ -114,6 +119,34 @@ def assemble_bundle(items: Iterable[BundleItem]) -> bytes:
     if len(data) > MAX_BUNDLE_BYTES:
         raise TooManyEntries("The Bundle would be larger than can be read again. Assemble it in parts.")
     return data
+
+
+def fit_together(items: Sequence[BundleItem]) -> list[PcehrError | None]:
+    """For each item None if `assemble_bundle` takes it together with those before it that fit, else why it does not.
+
+    So one resource that fits nowhere, by whomever it was written, keeps no other one from being assembled. Of two
+    different ones with the same fullUrl and version the first fits.
+    """
+    seen: dict[tuple[str, str], bytes] = {}
+    size, count = 0, 0
+    reasons: list[PcehrError | None] = []
+    for item in items:
+        try:
+            data = write_resource(item.resource)
+            identity = None if item.full_url is None else (item.full_url, _version(item.resource))
+            if identity is not None and seen.get(identity, data) != data:
+                raise MalformedBundle("Another resource has the same fullUrl and version.")
+            more = len(data) + len(dump_json(item.full_url)) + _AROUND_A_RESOURCE
+            if count == MAX_ENTRIES or size + more > MAX_BUNDLE_BYTES - _AROUND_A_RESOURCE:
+                raise TooManyEntries("The Bundle would be larger than can be read again.")
+        except PcehrError as reason:
+            reasons.append(reason)
+            continue
+        if identity is not None:
+            seen[identity] = data
+        size, count = size + more, count + 1
+        reasons.append(None)
+    return reasons
 
 
 def _item(entry: object) -> BundleItem:

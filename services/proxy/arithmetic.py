@@ -16,8 +16,11 @@ from functools import partial
 from multiprocessing.context import BaseContext
 from typing import TypeVar
 
+from prometheus_client import CollectorRegistry
+
 from services.proxy import worker
 from services.proxy.errors import Overloaded, WorkerLost
+from services.proxy.figures import Figures
 
 BATCH = 50
 """Capsules in one batch: some 50 ms of work in umbral-pre, so that one long request does not hold up all others."""
@@ -33,7 +36,12 @@ T = TypeVar("T")
 class Arithmetic:
     """The worker processes. `start` before the first use, `close` after the last."""
 
-    def __init__(self, workers: int) -> None:
+    def __init__(self, workers: int, figures: Figures | None = None) -> None:
+        self._figures = figures or Figures(CollectorRegistry())
+        self._figures.workers.set(workers)
+        self._figures.workers_busy.set_function(lambda: min(self._pieces, self._workers))
+        self._figures.queued.set_function(lambda: max(self._pieces - self._workers, 0))
+        self._pieces = 0
         self._workers = workers
         self._context = _context()
         self._pool = self._new_pool()
@@ -54,14 +62,16 @@ class Arithmetic:
         Raises `MalformedKeyMaterial` for bytes that are no capsule, `Overloaded`, or `WorkerLost`.
         """
         pieces = [
-            (index, partial(worker.reencrypt_batch, kfrag, list(capsules[start : start + BATCH])))
+            (index, partial(worker.timed_batch, kfrag, list(capsules[start : start + BATCH])))
             for index, (kfrag, capsules) in enumerate(batches)
             for start in range(0, len(capsules), BATCH)
         ]
         done = await self._all([piece for _, piece in pieces])
         results: list[list[bytes]] = [[] for _ in batches]
-        for (index, _), cfrags in zip(pieces, done, strict=True):
+        for (index, _), (cfrags, seconds) in zip(pieces, done, strict=True):
             results[index].extend(cfrags)
+            self._figures.capsules.inc(len(cfrags))
+            self._figures.batch_seconds.observe(seconds)
         return results
 
     async def accept(
@@ -92,18 +102,23 @@ class Arithmetic:
         return results
 
     async def _run(self, piece: Callable[[], T]) -> T:
-        async with self._places:
-            pool = self._pool
-            try:
-                return await asyncio.get_running_loop().run_in_executor(pool, piece)
-            except BrokenProcessPool:
-                self._replace(pool)
-                raise WorkerLost from None
+        self._pieces += 1
+        try:
+            async with self._places:
+                pool = self._pool
+                try:
+                    return await asyncio.get_running_loop().run_in_executor(pool, piece)
+                except BrokenProcessPool:
+                    self._replace(pool)
+                    raise WorkerLost from None
+        finally:
+            self._pieces -= 1
 
     def _replace(self, broken: ProcessPoolExecutor) -> None:
         """A pool that has lost a worker never works again. Many requests find that out; one of them replaces it."""
         if self._pool is broken:
             log.warning("a worker process died; the pool is replaced")
+            self._figures.workers_lost.inc()
             self._pool = self._new_pool()
             broken.shutdown(wait=False, cancel_futures=True)
 

@@ -146,14 +146,14 @@ def fingerprint(data: bytes) -> str:
     return b64url(sha256(data))
 
 
-def cursor_of(seq: int) -> str:
-    """The opaque cursor of a place in the audit log."""
-    return b64url(seq.to_bytes(_CURSOR_BYTES, "big"))
+def cursor_of(number: int) -> str:
+    """The opaque cursor of a place in a chain of events."""
+    return b64url(number.to_bytes(_CURSOR_BYTES, "big"))
 
 
-def seq_of(cursor: str) -> int:
+def number_of(cursor: str) -> int:
     """The inverse of `cursor_of`; raises `Malformed` for a cursor that this service did not give."""
-    seq = int.from_bytes(from_b64url(cursor, _CURSOR_BYTES), "big")
-    if seq >= 2**63:
+    number = int.from_bytes(from_b64url(cursor, _CURSOR_BYTES), "big")
+    if number >= 2**63:
         raise Malformed("The cursor is none that this service gave.")
-    return seq
+    return number

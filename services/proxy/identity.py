@@ -1,7 +1,8 @@
 """Who this proxy is: the one place that holds its seed's keys. Only public cards leave it.
 
-The keys are the identity key (signs statements), the sealing key (opens shares on their way in) and the storage key
-(encrypts kfrags at rest); docs/spec.md section 3 has their labels.
+The keys are the identity key (signs statements, and cosigns the logs that the proxy witnesses), the key of its own log,
+the sealing key (opens shares on their way in) and the storage key (encrypts kfrags at rest); docs/spec.md section 3 has
+their labels.
 """
 
 from __future__ import annotations
@@ -17,6 +18,7 @@ from shared.crypto.signing import SigningKey
 from shared.did import did_from_key
 from shared.encoding import canonical_json
 from shared.statements import KeyEntry, Receipt, new_jti
+from shared.transparency.checkpoints import VerifiedCheckpoint, cosign
 
 _AT_REST = b"pcehr/v1/kfrag-at-rest\0"
 
@@ -24,12 +26,13 @@ _AT_REST = b"pcehr/v1/kfrag-at-rest\0"
 class ProxyIdentity(Secret):
     """The proxy's keys. It signs, opens, encrypts and decrypts; it shows no key but the public ones."""
 
-    __slots__ = ("_identity", "_sealing", "_storage_key", "did")
+    __slots__ = ("_identity", "_sealing", "_storage_key", "did", "log_key")
 
     def __init__(self, seed: Seed) -> None:
         self._identity = SigningKey(seed.derive("identity/0", 32))
         self._sealing = SealingKey(seed.derive("sealing/0", 32))
         self._storage_key = seed.derive("storage/0", aead.KEY_SIZE)
+        self.log_key = SigningKey(seed.derive("log/0", 32))
         self.did = did_from_key(bytes(self._identity.verify_key))
 
     def new_key_entry(self, *, endpoint: str, name: str | None, now: int) -> str:
@@ -70,7 +73,7 @@ class ProxyIdentity(Secret):
         now: int,
         cfrags: Sequence[str] | None = None,
     ) -> str:
-        """A receipt in compact form: what was done about `statement`, as row `seq` of the audit log says too.
+        """A receipt in compact form: what was done about `statement`, as event `seq` of the subject's chain says too.
 
         `cfrags` are the hashes of what was released, for a re-encryption only.
         """
@@ -88,6 +91,10 @@ class ProxyIdentity(Secret):
             ),
             self._identity,
         )
+
+    def cosign(self, checkpoint: VerifiedCheckpoint, now: int) -> str:
+        """The line that says: this proxy has seen this log at this state, and it only grew (`now` in seconds)."""
+        return cosign(checkpoint, self.did, self._identity, now)
 
     def open_share(self, sealed: bytes) -> bytes:
         """What was sealed to this proxy; raises `DecryptionFailed`."""

@@ -6,7 +6,6 @@ from sqlalchemy import (
     BigInteger,
     CheckConstraint,
     ForeignKeyConstraint,
-    Identity,
     Index,
     Integer,
     Text,
@@ -17,6 +16,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db.base import Binary32, Did, Octets, Seconds, exact_octets, new_metadata
 from shared.db.known_parties import KnownParty
+from shared.db.log import declare_log
 
 SEALED_KFRAG_SIZE = 300
 """Bytes of a kfrag at rest: nonce 24, kfrag 260, tag 16."""
@@ -24,6 +24,9 @@ SEALED_KFRAG_SIZE = 300
 
 class Base(DeclarativeBase):
     metadata = new_metadata()
+
+
+declare_log(Base.metadata, events=True)
 
 
 class Party(KnownParty, Base):
@@ -119,22 +122,15 @@ class Answer(Base):
     """From then on the statement itself is refused, so that its answer can go."""
 
 
-class Audit(Base):
-    """What happened. `cause` is what was being looked at when something was refused; only the operator sees it."""
+class WitnessedLog(Base):
+    """A log that this proxy witnesses, and the newest checkpoint of it that it has cosigned; one of each kind, for
+    life."""
 
-    __tablename__ = "audit"
-    __table_args__ = (
-        Index("ix_audit_patient_seq", "patient", "seq"),
-        Index("ix_audit_actor_seq", "actor", "seq"),
-    )
+    __tablename__ = "witnessed_logs"
+    __table_args__ = (UniqueConstraint("kind"), exact_octets("root", 32))
 
-    seq: Mapped[int] = mapped_column(BigInteger, Identity(always=True), primary_key=True)
-    at: Mapped[Seconds]
-    patient: Mapped[Did | None]
-    actor: Mapped[Did | None]
-    event: Mapped[str] = mapped_column(Text)
-    grant_id: Mapped[str | None] = mapped_column(Text)
-    statement: Mapped[str | None] = mapped_column(Text)
-    outcome: Mapped[str] = mapped_column(Text)
-    cause: Mapped[str | None] = mapped_column(Text)
-    capsules: Mapped[int] = mapped_column(Integer)
+    origin: Mapped[str] = mapped_column(Text, primary_key=True)
+    kind: Mapped[str] = mapped_column(Text)
+    size: Mapped[int | None] = mapped_column(BigInteger)
+    root: Mapped[Binary32 | None]
+    note: Mapped[str | None] = mapped_column(Text)

@@ -14,18 +14,21 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, union
+from sqlalchemy import Select, delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import InstrumentedAttribute
 
 from services.proxy import models
 from services.proxy.domain import StoredGrant
 from services.proxy.errors import JtiReused
 from shared.crypto.umbral import CFRAG_SIZE
+from shared.db import log
 from shared.db.engine import Database
+from shared.db.log import LoggedEvent, NewEvent
 from shared.encoding import from_b64url
 from shared.statements import Grant, Verified
+from shared.transparency.checkpoints import VerifiedCheckpoint
+from shared.transparency.witnessing import Known
 
 
 @dataclass(frozen=True)
@@ -37,18 +40,10 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True)
-class AuditEntry:
-    """One thing that happened or was refused, before it has a number. `at` is in seconds since the epoch."""
+class WitnessedHead:
+    """A log that is witnessed; without a head until the first cosignature."""
 
-    at: int
-    event: str
-    outcome: str
-    actor: str | None = None
-    patient: str | None = None
-    grant: str | None = None
-    statement: str | None = None
-    cause: str | None = None
-    capsules: int = 0
+    head: Known | None
 
 
 class Work:
@@ -123,11 +118,14 @@ class Work:
         row = insert(models.Tombstone).values(issuer=issuer, grant_id=grant_id, token=token, receipt=receipt)
         await self._session.execute(row.on_conflict_do_nothing())
 
-    async def erase_share(self, patient: str, grant_id: str) -> None:
-        """Delete the kfrags of a grant, and the cfrags that still wait to be asked for again."""
+    async def erase_share(self, patient: str, grant_id: str) -> int:
+        """Delete the kfrags of a grant, and the cfrags that still wait to be asked for; returns how many kfrags."""
         kfrag, answer = models.Kfrag, models.Answer
-        await self._session.execute(delete(kfrag).where(kfrag.patient == patient, kfrag.grant_id == grant_id))
+        erased = await self._session.scalars(
+            delete(kfrag).where(kfrag.patient == patient, kfrag.grant_id == grant_id).returning(kfrag.entry)
+        )
         await self._session.execute(delete(answer).where(answer.grant_id == grant_id, answer.cfrags.is_not(None)))
+        return len(erased.all())
 
     # Statements and answers
 
@@ -180,65 +178,65 @@ class Work:
         )
         await self._session.flush()
 
-    async def prune(self, *, lapsed_by: int, ended_by: int) -> None:
-        """Delete the answers to re-encryption requests, and the kfrags of grants, that nobody may ask for any more."""
+    async def prune(self, *, lapsed_by: int, ended_by: int) -> int:
+        """Delete the answers to re-encryption requests, and the kfrags of grants, that nobody may ask for any more;
+        returns the number of kfrags."""
         await self._session.execute(delete(models.Answer).where(models.Answer.lapses_at <= lapsed_by))
-        await self._session.execute(delete(models.Kfrag).where(models.Kfrag.exp <= ended_by))
-
-    # Audit
-
-    async def append_audit(self, entry: AuditEntry) -> int:
-        """Write one row and return its number, which grows with time."""
-        row = insert(models.Audit).values(
-            at=entry.at,
-            patient=entry.patient,
-            actor=entry.actor,
-            event=entry.event,
-            grant_id=entry.grant,
-            statement=entry.statement,
-            outcome=entry.outcome,
-            cause=entry.cause,
-            capsules=entry.capsules,
+        erased = await self._session.scalars(
+            delete(models.Kfrag).where(models.Kfrag.exp <= ended_by).returning(models.Kfrag.entry)
         )
-        seq: int | None = await self._session.scalar(row.returning(models.Audit.seq))
-        if seq is None:
-            raise RuntimeError("Postgres returned no number for an audit row")
-        return seq
+        return len(erased.all())
 
-    async def audit_of(self, party: str, *, before: int | None, limit: int) -> list[tuple[int, AuditEntry]]:
-        """At most `limit` events that the party caused or that concern it as patient, newest first."""
-        audit = models.Audit
+    # The log
 
-        def newest(column: InstrumentedAttribute[str | None]) -> Select[int]:
-            # One index answers each half, where it could not answer an OR of the two.
-            query = select(audit.seq).where(column == party)
-            if before is not None:
-                query = query.where(audit.seq < before)
-            return query.order_by(audit.seq.desc()).limit(limit)
+    async def append_event(self, event: NewEvent) -> int:
+        """Write one event and return its number in its subject's chain. Called once in a transaction."""
+        return (await log.append_event(self._session, event)).n
 
-        numbers = union(
-            select(newest(audit.patient).subquery().c.seq), select(newest(audit.actor).subquery().c.seq)
-        ).subquery()
-        rows = await self._session.scalars(
-            select(audit).where(audit.seq.in_(select(numbers.c.seq))).order_by(audit.seq.desc()).limit(limit)
+    async def events_of(self, party: str, *, before: int | None, limit: int) -> list[LoggedEvent]:
+        """At most `limit` events of a party's own chain, newest first."""
+        return await log.events(self._session, party, before, limit)
+
+    async def erase_events(self, party: str, upto: int) -> None:
+        """Erase the texts of a party's events up to this number; what the log holds of them stays."""
+        await log.erase(self._session, party, upto)
+
+    # Logs witnessed
+
+    async def know_log(self, kind: str, origin: str) -> bool:
+        """Take up a log, unless one of its kind is known; whether it is this one."""
+        row = insert(models.WitnessedLog).values(kind=kind, origin=origin)
+        await self._session.execute(row.on_conflict_do_nothing())
+        log = models.WitnessedLog
+        return await self._session.scalar(select(log.origin).where(log.kind == kind)) == origin
+
+    async def witnessed(self, origin: str) -> WitnessedHead | None:
+        """What has been cosigned last of this log; None for a log that is not known."""
+        log = models.WitnessedLog
+        row = (await self._session.execute(select(log.size, log.root).where(log.origin == origin))).one_or_none()
+        if row is None:
+            return None
+        return WitnessedHead(None if row.size is None or row.root is None else Known(row.size, row.root))
+
+    async def keep_witnessed(self, known: Known | None, new: VerifiedCheckpoint) -> bool:
+        """Put the checkpoint in the place of what was `known`; False, without effect, if that is no longer it."""
+        log = models.WitnessedLog
+        size, root = (None, None) if known is None else (known.size, known.root)
+        kept = await self._session.scalars(
+            update(log)
+            .where(log.origin == new.origin, log.size.is_not_distinct_from(size), log.root.is_not_distinct_from(root))
+            .values(size=new.size, root=new.root, note=new.format())
+            .returning(log.origin)
         )
-        return [
-            (
-                row.seq,
-                AuditEntry(
-                    at=row.at,
-                    event=row.event,
-                    outcome=row.outcome,
-                    actor=row.actor,
-                    patient=row.patient,
-                    grant=row.grant_id,
-                    statement=row.statement,
-                    cause=row.cause,
-                    capsules=row.capsules,
-                ),
-            )
-            for row in rows
-        ]
+        return kept.first() is not None
+
+    async def all_witnessed(self) -> list[tuple[str, str]]:
+        """Origin and newest checkpoint of each log of which there is one."""
+        log = models.WitnessedLog
+        rows = await self._session.execute(
+            select(log.origin, log.note).where(log.note.is_not(None)).order_by(log.origin)
+        )
+        return [(row.origin, row.note) for row in rows]
 
     # The proxy's own key-entry
 

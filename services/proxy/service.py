@@ -1,34 +1,46 @@
 """Use cases of a proxy: take a share, use it, erase it, and say what happened.
 
 The operations that write are authorised by the statement alone. Each verifies it itself, decides by `domain`, and
-commits the `jti`, the effect and the audit row in one transaction before it answers. A refusal is logged in a
+commits the `jti`, the effect and the event in one transaction before it answers. A refusal is logged in a
 transaction of its own, because the one that was refused is rolled back.
 """
 
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import cast
 
 from services.proxy import domain
 from services.proxy.arithmetic import Arithmetic
 from services.proxy.domain import StoredGrant, fingerprint
 from services.proxy.enrolment import Enrolment
 from services.proxy.errors import ShareUnreadable, UnknownGrant
+from services.proxy.figures import Figures
 from services.proxy.identity import ProxyIdentity
-from services.proxy.repository import AuditEntry, Repository, StoredAnswer, Work
+from services.proxy.repository import Repository, StoredAnswer, Work
 from shared import statements
 from shared.clock import Clock
 from shared.crypto.errors import DecryptionFailed, KeyFragRejected
 from shared.crypto.umbral import engine_name
+from shared.db.log import LoggedEvent, NewEvent
 from shared.encoding import from_b64url, sha256
 from shared.errors import PcehrError, Unavailable
 from shared.identity import receiving_key, verifying_key
 from shared.jose import parse
 from shared.registry_client import PartyDirectory
-from shared.statements import Grant, ReencryptionRequest, Revocation, Verified, verify_delayed, verify_fresh
+from shared.statements import (
+    Grant,
+    LogErasure,
+    ReencryptionRequest,
+    Revocation,
+    Verified,
+    WrongSigner,
+    verify_delayed,
+    verify_fresh,
+)
 from shared.wire import ReceiptAct, Role
 
 DONE = "done"
@@ -49,19 +61,20 @@ class IdentityCard:
 
 @dataclass
 class _Attempt:
-    """What is known so far of a request, for the audit row if it is refused; `cause` says what is being looked at."""
+    """What is known so far of a request, for its event if it is refused; `cause` says what is being looked at."""
 
-    event: ReceiptAct
+    event: str
     cause: str = "statement"
     actor: str | None = None
     patient: str | None = None
     grant: str | None = None
     statement: str | None = None
-    capsules: int = 0
+    capsules: tuple[str, ...] = ()
 
 
 class ProxyService:
-    """The use cases. All times are seconds since the epoch, as `clock` gives them."""
+    """The use cases. All times are seconds since the epoch, as `clock` gives them; `kick` is called after a commit that
+    put something into the log."""
 
     def __init__(
         self,
@@ -71,13 +84,17 @@ class ProxyService:
         directory: PartyDirectory,
         arithmetic: Arithmetic,
         enrolment: Enrolment,
+        figures: Figures,
         clock: Clock,
+        kick: Callable[[], None],
     ) -> None:
+        self._kick = kick
         self._identity = identity
         self._repository = repository
         self._directory = directory
         self._arithmetic = arithmetic
         self._enrolment = enrolment
+        self._figures = figures
         self._clock = clock
 
     async def ready(self) -> None:
@@ -134,7 +151,7 @@ class ProxyService:
             request = verify_fresh(token, ReencryptionRequest, party, now=self._clock())
             payload = request.payload
             attempt.actor, attempt.grant, attempt.statement = payload.iss, payload.grant, request.id
-            attempt.capsules = len(payload.capsules)
+            attempt.capsules = tuple(wanted.capsule for wanted in payload.capsules)
             attempt.cause = "grant"
             wanted_entries = {wanted.entry for wanted in payload.capsules}
             async with self._repository.transaction() as work:
@@ -172,6 +189,7 @@ class ProxyService:
             revocation = verify_delayed(token, Revocation, party, now=self._clock())
             payload = revocation.payload
             attempt.actor, attempt.grant, attempt.statement = payload.iss, payload.grant, revocation.id
+            erased = 0
             async with self._repository.transaction() as work:
                 await work.serialise(payload.grant)
                 grant = await work.grant_to_end(payload.grant)
@@ -182,27 +200,52 @@ class ProxyService:
                 receipt = await self._conclude(work, attempt)
                 await work.add_tombstone(payload.iss, payload.grant, token, receipt)
                 if own:
-                    await work.erase_share(payload.iss, payload.grant)
+                    erased = await work.erase_share(payload.iss, payload.grant)
                 await work.add_answer(
                     revocation.id, sha256(token.encode("ascii")), payload.grant, StoredAnswer(receipt, ())
                 )
+            self._figures.erased_revoked.inc(erased)
             return receipt
 
-    async def audit_of(
-        self, party: str, cursor: str | None, limit: int
-    ) -> tuple[list[tuple[int, AuditEntry]], str | None]:
-        """One page of the events that concern the party, newest first, and the cursor of the next page."""
-        before = None if cursor is None else domain.seq_of(cursor)
+    async def events_of(self, party: str, cursor: str | None, limit: int) -> tuple[list[LoggedEvent], str | None]:
+        """One page of the party's own chain of events, newest first, and the cursor of the next page.
+
+        The reading is an event itself, committed before anything is shown.
+        """
+        before = None if cursor is None else domain.number_of(cursor)
+        reading = NewEvent(party, self._clock(), "log_read", actor=party)
         async with self._repository.transaction() as work:
-            rows = await work.audit_of(party, before=before, limit=limit + 1)
+            await work.append_event(reading)
+        self._kick()
+        async with self._repository.transaction() as work:
+            rows = await work.events_of(party, before=before, limit=limit + 1)
         page = rows[:limit]
-        return page, domain.cursor_of(page[-1][0]) if len(rows) > limit else None
+        return page, domain.cursor_of(page[-1].n) if len(rows) > limit else None
+
+    async def erase_events(self, caller: str, token: str) -> None:
+        """Erase the texts of the caller's events, as its statement says; what the log holds of them stays.
+
+        Raises `WrongSigner` where the caller is not the issuer, `WrongAudience`, and what `verify_fresh` raises.
+        """
+        if statements.unverified_issuer(token, LogErasure) != caller:
+            raise WrongSigner
+        async with self._attempt("log_erased") as attempt:
+            party = await self._directory.issuer_of(token, LogErasure)
+            erasure = verify_fresh(token, LogErasure, party, now=self._clock())
+            attempt.actor = attempt.patient = caller
+            attempt.statement = erasure.id
+            statements.expect_audience(erasure, self._identity.did)
+            async with self._repository.transaction() as work:
+                if await work.claim(erasure):
+                    await work.erase_events(caller, erasure.payload.upto)
+                    await work.append_event(_event(attempt, self._clock(), DONE))
 
     async def prune(self) -> None:
         """Delete what can never be asked for again: answers to lapsed requests, kfrags of grants long ended."""
         now = self._clock()
         async with self._repository.transaction() as work:
-            await work.prune(lapsed_by=now, ended_by=now - KEPT_AFTER_END)
+            erased = await work.prune(lapsed_by=now, ended_by=now - KEPT_AFTER_END)
+        self._figures.erased_ended.inc(erased)
 
     # Steps
 
@@ -221,6 +264,7 @@ class ProxyService:
             done = _Attempt("stored", actor=payload.iss, patient=payload.iss, grant=grant.id, statement=grant.id)
             receipt = await self._conclude(work, done)
             await work.add_answer(grant.id, sha256(grant.token.encode("ascii")), grant.id, StoredAnswer(receipt, ()))
+        self._figures.stored.inc(len(sealed))
         return receipt
 
     async def _work_through(
@@ -241,7 +285,7 @@ class ProxyService:
         return [by_place[place] for place in range(len(capsules))]
 
     async def _release(self, request: Verified[ReencryptionRequest], cfrags: Sequence[bytes]) -> StoredAnswer:
-        """Look at the grant again under a lock, write the audit row and the answer; only then may it be sent."""
+        """Look at the grant again under a lock, write the event and the answer; only then may it be sent."""
         payload = request.payload
         async with self._repository.transaction() as work:
             grant = await work.grant_kept_as_it_is(payload.grant)
@@ -257,7 +301,7 @@ class ProxyService:
                 patient=grant.patient,
                 grant=grant.id,
                 statement=request.id,
-                capsules=len(cfrags),
+                capsules=tuple(wanted.capsule for wanted in payload.capsules),
             )
             receipt = await self._conclude(work, done, [fingerprint(cfrag) for cfrag in cfrags])
             answer = StoredAnswer(receipt, tuple(cfrags))
@@ -271,16 +315,16 @@ class ProxyService:
         domain.check_use(grant, request.payload, now=self._clock(), revoked=revoked)
 
     async def _conclude(self, work: Work, done: _Attempt, cfrags: Sequence[str] | None = None) -> str:
-        """Write the audit row of something done, and return the receipt that bears the row's number."""
+        """Write the event of something done, and return the receipt that bears its number in the subject's chain."""
         if done.actor is None or done.grant is None or done.statement is None:
             raise RuntimeError("nothing is done without a verified statement about a grant")
         now = self._clock()
-        seq = await work.append_audit(_audit_entry(done, now, DONE))
+        seq = await work.append_event(_event(done, now, DONE))
         return self._identity.sign_receipt(
             audience=done.actor,
             statement=done.statement,
             grant=done.grant,
-            act=done.event,
+            act=cast(ReceiptAct, done.event),
             seq=seq,
             now=now,
             cfrags=cfrags,
@@ -302,7 +346,7 @@ class ProxyService:
             raise ShareUnreadable from None
 
     @asynccontextmanager
-    async def _attempt(self, event: ReceiptAct) -> AsyncIterator[_Attempt]:
+    async def _attempt(self, event: str) -> AsyncIterator[_Attempt]:
         """Log the refusal of a statement that somebody proved to have signed.
 
         What is merely away is no refusal: nothing was decided, and the request will come again. What nobody proved to
@@ -316,21 +360,27 @@ class ProxyService:
         except PcehrError as refusal:
             if attempt.statement is not None:
                 async with self._repository.transaction() as work:
-                    await work.append_audit(_audit_entry(attempt, self._clock(), refusal.code, attempt.cause))
+                    await work.append_event(_event(attempt, self._clock(), refusal.code, attempt.cause))
+                self._kick()
             raise
+        self._kick()
 
 
-def _audit_entry(attempt: _Attempt, now: int, outcome: str, cause: str | None = None) -> AuditEntry:
-    return AuditEntry(
-        at=now,
-        event=attempt.event,
+def _event(attempt: _Attempt, now: int, outcome: str, cause: str | None = None) -> NewEvent:
+    """An event in the chain of the patient concerned, or of whoever signed where no patient is known."""
+    subject = attempt.patient or attempt.actor
+    if subject is None:
+        raise RuntimeError("an event is about a statement that somebody has signed")
+    return NewEvent(
+        subject,
+        now,
+        attempt.event,
         outcome=outcome,
         actor=attempt.actor,
-        patient=attempt.patient,
         grant=attempt.grant,
         statement=attempt.statement,
-        cause=cause,
         capsules=attempt.capsules,
+        cause=cause,
     )
 
 

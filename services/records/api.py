@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator
 from enum import StrEnum
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Path, Query, Request
+from fastapi import APIRouter, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import StreamingResponse
+from fastapi.sse import KEEPALIVE_COMMENT, EventSourceResponse, format_sse_event
 
 from services.records import errors
 from services.records.blobs import BlobStoreUnavailable
+from services.records.repository.notices import Notice
 from services.records.service import RecordsService
 from shared import wire
 from shared.crypto.errors import BadSignature, MalformedKeyMaterial
@@ -25,9 +28,9 @@ from shared.errors import (
 from shared.identity import BrokenChain, ChainRolledBack
 from shared.registry_client import UnknownParty
 from shared.schemas.common import MAX_PAGE, Accepted, Cursor
+from shared.schemas.events import ErasureIn, LogEventPage
 from shared.schemas.examples import example
 from shared.schemas.records import (
-    AuditPage,
     BlobStored,
     DenialIn,
     DisclosureIn,
@@ -35,6 +38,8 @@ from shared.schemas.records import (
     GrantIn,
     GrantOut,
     GrantPage,
+    NoticeOut,
+    PastVersionPage,
     RecordPage,
     RecordsAccepted,
     RecordsIn,
@@ -58,6 +63,7 @@ TAGS = [
     {"name": "records", "description": "Write and read sealed records; large bodies go by their SHA-256."},
     {"name": "consent", "description": "Ask for disclosure, answer, and take an answer back."},
     {"name": "disclosure", "description": "Have records re-encrypted for the holder of a grant."},
+    {"name": "events", "description": "Be told of what concerns you, as it happens."},
     {"name": "audit", "description": "What happened to your data and your consent."},
 ]
 
@@ -109,7 +115,23 @@ Service = Annotated[RecordsService, Depends(_service)]
 After = Annotated[Cursor | None, Query(description="`next` of the page before; leave it out for the first page.")]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE, description="The most entries on the page; there may be fewer.")]
 GrantId = Annotated[wire.Hash, Path(description="The grant's id.", examples=[example("grant_id")])]
-BodyHash = Annotated[wire.Hash, Path(description="SHA-256 of the body, in base64url without padding.")]
+RecordId = Annotated[
+    wire.RecordId, Path(description="The record's id.", examples=["0198f000-0000-7000-8000-000000000001"])
+]
+BodyHash = Annotated[
+    wire.Hash,
+    Path(
+        description="SHA-256 of the body, in base64url without padding.",
+        examples=["47DEQpj8HBSa-_TImW-5JCeuQeRkm5NMpJWZG3hSuFU"],
+    ),
+]
+
+LastEventId = Annotated[
+    int | None,
+    Header(ge=0, le=2**63 - 1, description="The id of the last event received, to go on after it.", examples=[17]),
+]
+
+_EVENT_EXAMPLE = 'event: revoked\nid: 17\ndata: {"at":1767225600,"other":"did:key:z6Mk…","grant":"…"}\n\n'
 
 router = APIRouter()
 
@@ -185,7 +207,7 @@ async def granted_records(
 )
 async def record(
     *,
-    record: Annotated[wire.RecordId, Path(description="The record's id.")],
+    record: RecordId,
     caller: Authorized,
     service: Service,
     cursor: After = None,
@@ -194,6 +216,28 @@ async def record(
     """The versions of a record that you may see, oldest first. Bodies come with what is yours, as the patient or as the
     author, where they live in the database; what others wrote you get with `POST /v1/disclosures`."""
     return await service.reading.record(caller, record, cursor=cursor, limit=limit)
+
+
+@router.get(
+    "/v1/records/{record}/history",
+    tags=["records"],
+    summary="What was before a version",
+    response_model=PastVersionPage,
+    responses=responses(*_READING, NotFound, Malformed),
+)
+async def history(
+    *,
+    record: RecordId,
+    version: Annotated[int, Query(ge=1, le=1_000_000, description="A version that you may see.", examples=[2])],
+    caller: Authorized,
+    service: Service,
+    cursor: After = None,
+    limit: Limit = 50,
+) -> PastVersionPage:
+    """The manifests of the versions before this one, oldest first, with the grants of their authors: what it takes to
+    check that its author was allowed to write over them. The patient gets all; others get those from the patient's own
+    newest version on, and earlier ones only where a grant on the way is limited to the capsule of one of them."""
+    return await service.reading.history(caller, record, version, cursor=cursor, limit=limit)
 
 
 @router.put(
@@ -383,10 +427,66 @@ async def disclose(body: DisclosureIn, caller: Authorized, service: Service) -> 
 @router.get(
     "/v1/me/audit",
     tags=["audit"],
-    summary="My audit log",
-    response_model=AuditPage,
+    summary="My log",
+    response_model=LogEventPage,
     responses=responses(*_READING, Forbidden, Malformed),
 )
-async def audit(caller: Authorized, service: Service, cursor: After = None, limit: Limit = 50) -> AuditPage:
-    """What was done and what was refused, newest first. `outcome` is `done` or the code of the refusal."""
+async def audit(caller: Authorized, service: Service, cursor: After = None, limit: Limit = 50) -> LogEventPage:
+    """What was done and what was refused, newest first, each event with what proves it. Reading is an event itself."""
     return await service.reading.audit(caller, cursor=cursor, limit=limit)
+
+
+@router.post(
+    "/v1/me/audit/erasures",
+    tags=["audit"],
+    summary="Have the texts of my log erased",
+    status_code=204,
+    response_class=Response,
+    responses=responses(*_STATEMENT, WrongAudience),
+)
+async def erase_events(body: ErasureIn, caller: Authorized, service: Service) -> Response:
+    """Text and salt of the events up to a number go; their commitments stay, so that the log stays whole."""
+    await service.consents.erase_events(caller, body.statement)
+    return Response(status_code=204)
+
+
+@router.get(
+    "/v1/me/events",
+    tags=["events"],
+    summary="What happens, as it happens",
+    response_class=StreamingResponse,
+    responses={
+        200: {
+            "description": "Server-sent events; the data of each is a `NoticeOut`.",
+            "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EVENT_EXAMPLE}},
+        },
+        **responses(*_READING, errors.TooManyStreams),
+    },
+)
+async def events(caller: Authorized, service: Service, last_event_id: LastEventId = None) -> EventSourceResponse:
+    """A stream of server-sent events. A patient is told of requests, disclosures, records written by others and the
+    ends of grants; a recipient of grants, their becoming active, denials, revocations and ends.
+
+    Without `Last-Event-ID` it begins with what happens from now on; with it, after that event, as far as events are
+    still kept (30 days). It ends when an access token would; come back with a new token and the id of the last one.
+
+    Swagger UI waits for the end of the stream before it shows anything; `pcehr watch` shows what happens at once."""
+    start = await service.notices.start_of(caller, last_event_id)
+    return EventSourceResponse(
+        _event_stream(start, service.notices.follow(caller, start)), headers={"X-Accel-Buffering": "no"}
+    )
+
+
+async def _event_stream(start: int, notices: AsyncIterator[Notice | None]) -> AsyncIterator[bytes]:
+    # An id without data is no event, yet tells where to go on if the connection is lost before the first one.
+    yield format_sse_event(id=str(start))
+    async for notice in notices:
+        if notice is None:
+            yield KEEPALIVE_COMMENT
+            continue
+        data = NoticeOut(
+            at=notice.at, other=notice.other, request=notice.request, grant=notice.grant, count=notice.count
+        )
+        yield format_sse_event(
+            data_str=data.model_dump_json(exclude_none=True), event=notice.kind.value, id=str(notice.number)
+        )

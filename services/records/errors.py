@@ -52,6 +52,13 @@ class TooManyRequests(PcehrError):
     retry_after = 3600
 
 
+class TooManyStreams(PcehrError):
+    code = "too_many_streams"
+    status = 429
+    title = "Too many event streams of yours, or of everybody, are open here; close one or come back later."
+    retry_after = 30
+
+
 class AlreadyAnswered(Conflict):
     code = "already_answered"
     title = "The disclosure request has been answered already."

@@ -17,10 +17,11 @@ from sqlalchemy import (
     Index,
     Integer,
     LargeBinary,
-    PrimaryKeyConstraint,
     SmallInteger,
     Text,
     UniqueConstraint,
+    false,
+    text,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -28,6 +29,7 @@ from sqlalchemy.types import TypeDecorator
 
 from shared.db.base import Did, Seconds, exact_octets, new_metadata
 from shared.db.known_parties import KnownParty
+from shared.db.log import declare_log
 from shared.encoding import b64url, from_b64url
 
 
@@ -57,6 +59,9 @@ class Base(DeclarativeBase):
     metadata = new_metadata()
 
 
+declare_log(Base.metadata, events=True)
+
+
 class Party(KnownParty, Base):
     """Chains of keys seen so far."""
 
@@ -72,23 +77,6 @@ class Statement(Base):
     id: Mapped[Hash]
     kind: Mapped[str] = mapped_column(Text)
     received_at: Mapped[Seconds]
-
-
-class AuditRow(Base):
-    """What happened to a patient's data and consent, and what was refused; rows are only ever added."""
-
-    __tablename__ = "audit"
-    __table_args__ = (PrimaryKeyConstraint("patient", "seq"), UniqueConstraint("seq"))
-
-    patient: Mapped[Did]
-    seq: Mapped[Number]
-    at: Mapped[Seconds]
-    event: Mapped[str] = mapped_column(Text)
-    actor: Mapped[str | None] = mapped_column(Text)
-    grant_id: Mapped[Hash | None]
-    statement: Mapped[Hash | None]
-    outcome: Mapped[str] = mapped_column(Text)
-    capsules: Mapped[int] = mapped_column(Integer)
 
 
 class Record(Base):
@@ -205,6 +193,7 @@ class GrantRow(Base):
         Index(None, "patient", "number"),
         Index(None, "recipient", "number"),
         Index(None, "request", "number"),
+        Index("ix_grants_end_not_told", "expires_at", postgresql_where=text("NOT end_told")),
     )
 
     id: Mapped[Hash] = mapped_column(primary_key=True)
@@ -219,6 +208,8 @@ class GrantRow(Base):
     """How many proxies must have stored their share before the grant is active; 0 where it does not allow reading."""
     statement: Mapped[str] = mapped_column(Text)
     received_at: Mapped[Seconds]
+    end_told: Mapped[bool] = mapped_column(server_default=false())
+    """Whether nobody needs to be told any more that the grant has lapsed."""
 
 
 class GrantScopeRow(Base):
@@ -315,3 +306,28 @@ class Delivery(Base):
     due_at: Mapped[int] = mapped_column(BigInteger)
     lease: Mapped[str | None] = mapped_column(Text)
     leased_until: Mapped[int | None] = mapped_column(BigInteger)
+
+
+class NoticeHead(Base):
+    """How many notices a party has had; the row that they take turns on."""
+
+    __tablename__ = "notice_heads"
+
+    party: Mapped[Did] = mapped_column(primary_key=True)
+    last: Mapped[int] = mapped_column(BigInteger)
+
+
+class NoticeRow(Base):
+    """Something that a party is told. A hint where to look, which proves nothing; it goes after some weeks."""
+
+    __tablename__ = "notices"
+    __table_args__ = (Index(None, "at"),)
+
+    party: Mapped[Did] = mapped_column(primary_key=True)
+    number: Mapped[int] = mapped_column(BigInteger, primary_key=True, autoincrement=False)
+    at: Mapped[Seconds]
+    kind: Mapped[str] = mapped_column(Text)
+    other: Mapped[Did]
+    request: Mapped[Hash | None]
+    grant_id: Mapped[Hash | None]
+    count: Mapped[int | None] = mapped_column(Integer)

@@ -4,6 +4,9 @@ Messages are rows written in the transaction of the grant or the revocation, so 
 number of replicas may run a worker: each takes due rows under a lease, delivers without a transaction open, and then
 writes down what came of it. Whoever crashes in between has delivered once more than was written down; a proxy gives
 the same answer to the same statement, so that this has no second effect.
+
+Each attempt begins a trace of its own: a revocation is repeated for ever, and its patient's trace must come to an end.
+The number of the message links the two, since the line that a request logs when it fills the outbox has it as well.
 """
 
 from __future__ import annotations
@@ -13,18 +16,20 @@ import logging
 import random
 import secrets
 import time
-import traceback
 from collections import Counter
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from services.records.domain import pause
+from services.records.figures import Delivered, Figures
 from services.records.proxies import Proxies, ProxyFailure
 from services.records.repository import Store
 from services.records.repository.deliveries import DueDelivery
-from services.records.repository.journal import AuditEntry
+from shared import trace
 from shared.clock import Clock
+from shared.db.log import NewEvent
 from shared.errors import DatabaseUnavailable, PcehrError
+from shared.web.logs import log_unexpected
 
 log = logging.getLogger("pcehr.records.outbox")
 
@@ -64,6 +69,7 @@ class Outbox:
         store: Store,
         proxies: Proxies,
         pace: Pace,
+        figures: Figures,
         *,
         clock: Clock,
         milliseconds: Milliseconds = system_milliseconds,
@@ -71,12 +77,15 @@ class Outbox:
         self._store = store
         self._proxies = proxies
         self._pace = pace
+        self._figures = figures
         self._clock = clock
         self._milliseconds = milliseconds
         self._kicked = asyncio.Event()
 
-    def kick(self) -> None:
-        """Say that something has just been put into the outbox."""
+    def kick(self, deliveries: Collection[int]) -> None:
+        """Say that these messages have been put into the outbox, if there are any, and that this is committed."""
+        if deliveries:
+            log.info("deliveries wait", extra={"deliveries": list(deliveries)})
         self._kicked.set()
 
     async def run(self) -> None:
@@ -142,18 +151,20 @@ class Outbox:
         return {task for task in under_way if task in done}
 
     async def _make(self, delivery: DueDelivery) -> None:
-        try:
-            receipt = await self._deliver(delivery)
-        except ProxyFailure as failure:
-            await self._failed(delivery, failure)
-        except DatabaseUnavailable:
-            raise
-        except Exception as error:
-            # One message that cannot be delivered must not keep the others waiting.
-            _log_unexpected(error)
-            await self._failed(delivery, ProxyFailure(PcehrError.code))
-        else:
-            await self._done(delivery, receipt)
+        with trace.working_for(trace.new_trace()):
+            try:
+                receipt = await self._deliver(delivery)
+            except ProxyFailure as failure:
+                await self._failed(delivery, failure)
+            except DatabaseUnavailable:
+                raise
+            except Exception as error:
+                # One message that cannot be delivered must not keep the others waiting.
+                log_unexpected(log, "unexpected while delivering", error)
+                await self._failed(delivery, ProxyFailure(PcehrError.code))
+            else:
+                await self._done(delivery, receipt)
+                self._note(delivery, Delivered.DONE)
 
     async def _deliver(self, delivery: DueDelivery) -> str:
         try:
@@ -182,15 +193,37 @@ class Outbox:
 
     async def _done(self, delivery: DueDelivery, receipt: str) -> None:
         async with self._store.transaction() as repository:
-            if await repository.deliveries.done(delivery, receipt):
-                event = "stored" if delivery.kind == "shares" else "erased"
-                await repository.journal.audit([self._entry(delivery, event)])
+            await repository.grants.lock(delivery.grant)
+            if not await repository.deliveries.done(delivery, receipt):
+                return
+            event = "stored" if delivery.kind == "shares" else "erased"
+            await repository.journal.log([self._entry(delivery, event)])
+            if delivery.kind == "shares":
+                await repository.notices.add(
+                    await repository.notices.of_grant_now_active(delivery.grant, self._clock())
+                )
+
+    def _note(self, delivery: DueDelivery, outcome: Delivered, code: str | None = None) -> None:
+        self._figures.delivered[delivery.kind, outcome].inc()
+        log.log(
+            logging.INFO if outcome is Delivered.DONE else logging.WARNING,
+            "delivery",
+            extra={
+                "delivery": delivery.id,
+                "kind": delivery.kind,
+                "attempts": delivery.attempts,
+                "outcome": outcome.value,
+            }
+            | ({} if code is None else {"code": code}),
+        )
 
     async def _failed(self, delivery: DueDelivery, failure: ProxyFailure) -> None:
-        if failure.for_good and delivery.kind == "shares":
+        refused = failure.for_good and delivery.kind == "shares"
+        self._note(delivery, Delivered.REFUSED if refused else Delivered.FAILED, failure.code)
+        if refused:
             async with self._store.transaction() as repository:
                 if await repository.deliveries.refused(delivery, failure.code):
-                    await repository.journal.audit([self._entry(delivery, "stored", outcome=failure.code)])
+                    await repository.journal.log([self._entry(delivery, "stored", outcome=failure.code)])
             return
         wait = pause(
             delivery.attempts,
@@ -201,9 +234,9 @@ class Outbox:
         async with self._store.transaction() as repository:
             await repository.deliveries.failed(delivery, failure.code, self._milliseconds() + int(wait * 1000))
 
-    def _entry(self, delivery: DueDelivery, event: str, *, outcome: str = "done") -> AuditEntry:
-        return AuditEntry(
-            patient=delivery.patient,
+    def _entry(self, delivery: DueDelivery, event: str, *, outcome: str = "done") -> NewEvent:
+        return NewEvent(
+            subject=delivery.patient,
             at=self._clock(),
             event=event,
             actor=delivery.proxy,
@@ -217,10 +250,4 @@ def _log_failure(error: BaseException) -> None:
     if isinstance(error, DatabaseUnavailable):
         log.warning("the database is away; deliveries wait")
     else:
-        _log_unexpected(error)
-
-
-def _log_unexpected(error: BaseException) -> None:
-    """The kind and the place; the text of an unexpected exception may hold anything."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("unexpected %s at %s:%s while delivering", type(error).__name__, place.name, place.lineno)
+        log_unexpected(log, "unexpected in the outbox", error)

@@ -6,7 +6,6 @@ import asyncio
 import logging
 import re
 import time
-import traceback
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -17,6 +16,7 @@ from cachetools import LRUCache
 from pydantic import ValidationError
 
 from services.records.domain import refused_for_good
+from services.records.figures import Asked, Figures
 from shared.encoding import b64url, from_b64url, sha256
 from shared.errors import PcehrError
 from shared.identity import VerifiedParty
@@ -24,6 +24,7 @@ from shared.registry_client import PartyDirectory
 from shared.schemas.common import Body, Problem
 from shared.schemas.proxy import KfragsIn, ReceiptOut, ReencryptionIn, ReencryptionOut, RevocationIn
 from shared.statements import Receipt, ReencryptionRequest, Verified, verify_stored
+from shared.web.logs import log_unexpected
 from shared.wire import ReceiptAct, Role
 
 MAX_ANSWER = 256 * 1024
@@ -38,12 +39,21 @@ Answer = TypeVar("Answer", bound=Body)
 
 
 class ProxyFailure(Exception):
-    """A proxy did not do what it was asked. `code` may be shown; `for_good` says that asking again is of no use."""
+    """A proxy did not do what it was asked. `code` may be shown; `for_good` says that asking again is of no use, and
+    `outcome` as what it counts."""
 
-    def __init__(self, code: str, *, for_good: bool = False) -> None:
+    def __init__(self, code: str, *, for_good: bool = False, outcome: Asked = Asked.FAILED) -> None:
         super().__init__(code)
         self.code = code
         self.for_good = for_good
+        self.outcome = outcome
+
+
+class _Unusable(ProxyFailure):
+    """An answer, or a receipt in it, that does not hold."""
+
+    def __init__(self, code: str = "proxy_answer_invalid") -> None:
+        super().__init__(code, outcome=Asked.MALFORMED)
 
 
 @dataclass(frozen=True)
@@ -59,7 +69,10 @@ class Reencryption:
 class Proxies:
     """Talks to proxies at the endpoints in their key-entries, and remembers how long each takes to answer."""
 
-    def __init__(self, http: httpx.AsyncClient, directory: PartyDirectory, *, timeout_seconds: float) -> None:
+    def __init__(
+        self, http: httpx.AsyncClient, directory: PartyDirectory, figures: Figures, *, timeout_seconds: float
+    ) -> None:
+        self._figures = figures
         self._http = http
         self._directory = directory
         self._timeout = timeout_seconds
@@ -103,19 +116,24 @@ class Proxies:
             )
             hashes = tuple(b64url(sha256(from_b64url(cfrag))) for cfrag in answer.cfrags)
             if len(hashes) != len(capsules) or receipt.cfrags != hashes:
-                raise ProxyFailure("proxy_answer_invalid")
-        except ProxyFailure:
+                raise _Unusable
+        except ProxyFailure as failure:
+            self._figures.asked[failure.outcome].inc()
+            log.warning("a proxy was of no use", extra={"outcome": failure.outcome.value, "code": failure.code})
             self._remember(proxy, self._timeout)
             raise
         except Exception as error:
             # Whatever else a proxy's address or answer brings about is the proxy's failure, never the recipient's.
-            _log_unexpected(error)
+            log_unexpected(log, "unexpected while asking a proxy", error)
+            self._figures.asked[Asked.MALFORMED].inc()
             self._remember(proxy, self._timeout)
-            raise ProxyFailure("proxy_answer_invalid") from None
+            raise _Unusable from None
         except asyncio.CancelledError:
+            self._figures.asked[Asked.SLOW].inc()
             # Others were faster. Without this a proxy that never answers in time would always count as not tried yet.
             self._remember(proxy, time.monotonic() - started)
             raise
+        self._figures.asked[Asked.OK].inc()
         self._remember(proxy, time.monotonic() - started)
         return Reencryption(proxy, answer.cfrags, answer.receipt)
 
@@ -139,16 +157,21 @@ class Proxies:
             # The client's own time-outs are for each step; a proxy that drips its answer would outlast them.
             async with asyncio.timeout(self._timeout):
                 status, data = await self._exchange(url, body.model_dump_json().encode("utf-8"))
-        except (httpx.HTTPError, httpx.InvalidURL, TimeoutError):
+        except (httpx.TimeoutException, TimeoutError):
+            raise ProxyFailure("proxy_unreachable", outcome=Asked.SLOW) from None
+        except (httpx.HTTPError, httpx.InvalidURL):
             raise ProxyFailure("proxy_unreachable") from None
         if status not in (200, 201):
             code = _problem_code(data)
-            raise ProxyFailure(code or "proxy_answer_invalid", for_good=refused_for_good(status, code))
+            if code is None:
+                raise _Unusable
+            outcome = Asked.FAILED if status >= 500 else Asked.REFUSED
+            raise ProxyFailure(code, for_good=refused_for_good(status, code), outcome=outcome)
         try:
             return answer.model_validate_json(data)
         except (ValidationError, PcehrError):
             # The second is what the members' own checks raise, which pydantic lets through.
-            raise ProxyFailure("proxy_answer_invalid") from None
+            raise _Unusable from None
 
     async def _exchange(self, url: str, body: bytes) -> tuple[int, bytes]:
         # Unpacking a compressed answer could make any amount of memory out of little, so none is accepted.
@@ -156,11 +179,11 @@ class Proxies:
         data = bytearray()
         async with self._http.stream("POST", url, content=body, headers=headers, timeout=self._timeout) as response:
             if "content-encoding" in response.headers:
-                raise ProxyFailure("proxy_answer_invalid")
+                raise _Unusable
             async for chunk in response.aiter_raw():
                 data += chunk
                 if len(data) > MAX_ANSWER:
-                    raise ProxyFailure("proxy_answer_invalid")
+                    raise _Unusable
         return response.status_code, bytes(data)
 
 
@@ -171,9 +194,9 @@ def _check_receipt(
     try:
         receipt = verify_stored(token, Receipt, proxy).payload
     except PcehrError:
-        raise ProxyFailure("receipt_rejected") from None
+        raise _Unusable("receipt_rejected") from None
     if (receipt.aud, receipt.statement, receipt.grant, receipt.act) != (audience, statement, grant, act):
-        raise ProxyFailure("receipt_rejected")
+        raise _Unusable("receipt_rejected")
     return receipt
 
 
@@ -184,9 +207,3 @@ def _problem_code(data: bytes) -> str | None:
     except (ValidationError, PcehrError):
         return None
     return code if _CODE.fullmatch(code) else None
-
-
-def _log_unexpected(error: Exception) -> None:
-    """The kind and the place; the text of an unexpected exception may hold anything."""
-    place = traceback.extract_tb(error.__traceback__)[-1]
-    log.error("unexpected %s at %s:%s while asking a proxy", type(error).__name__, place.name, place.lineno)

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from pydantic import Field
+from pydantic import Field, SecretStr, field_validator
 
+from shared.crypto.signing import SigningKey
+from shared.encoding import from_b64url
+from shared.errors import PcehrError
 from shared.web.settings import ServiceSettings
 
 
 class Settings(ServiceSettings):
     """What every service has (`shared.web.settings`) and where large bodies and patience with proxies are set."""
 
+    log_signing_key: SecretStr
+    """Seed of the Ed25519 key that the checkpoints of the log are signed with, and that names the log: 32 bytes in
+    base64url. The registry's setting `records_log` is the name that follows from it."""
     blob_dir: Path = Path("blobs")
     """Folder for bodies too large for the database, unless `blob_url` is set."""
     blob_url: str | None = Field(default=None, max_length=500)
@@ -29,3 +35,16 @@ class Settings(ServiceSettings):
     """How often due deliveries are looked for when nothing says that there is one."""
     outbox_first_backoff_seconds: float = Field(default=0.5, gt=0, le=60)
     outbox_max_backoff_seconds: float = Field(default=60.0, gt=0, le=3600)
+
+    @property
+    def log_key(self) -> SigningKey:
+        return SigningKey.from_bytes(from_b64url(self.log_signing_key.get_secret_value(), 32))
+
+    @field_validator("log_signing_key")
+    @classmethod
+    def _is_a_seed(cls, value: SecretStr) -> SecretStr:
+        try:
+            from_b64url(value.get_secret_value(), 32)
+        except PcehrError:
+            raise ValueError("a signing key is 32 bytes in base64url without padding") from None
+        return value

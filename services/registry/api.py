@@ -94,6 +94,9 @@ class Published:
     records_url: str
     threshold: int
     key: VerifyKey
+    registry_log: str
+    records_log: str
+    witness_faults: int
 
     @property
     def token_endpoint(self) -> str:
@@ -313,6 +316,9 @@ async def discovery(about: About) -> Discovery:
         jwks_uri=about.jwks_uri,
         records_url=about.records_url,
         threshold=about.threshold,
+        registry_log=about.registry_log,
+        records_log=about.records_log,
+        witness_faults=about.witness_faults,
     )
 
 

@@ -3,30 +3,45 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 
+import httpx
 from fastapi import FastAPI
 
 from services.registry import api
 from services.registry.service import Issuing, Registry
 from services.registry.settings import Settings
+from services.registry.witnesses import Witnesses
 from shared.clock import Clock, system_clock
 from shared.crypto.signing import VerifyKey
 from shared.db.engine import Database
+from shared.db.log import Log
+from shared.db.schema import newest_revision
+from shared.log_publisher import Publisher
 from shared.registry_client import TokenKeys
 from shared.tokens import key_thumbprint
+from shared.transparency.checkpoints import origin_of
+from shared.web import log as log_routes
 from shared.web.access import AccessTokens
 from shared.web.app import create_app
+from shared.web.background import keep_running
+from shared.web.metrics import Metrics
+from shared.web.starting import settings_from_environment
+from shared.web.tracing import service_client
 from shared.wire import REGISTRY_AUDIENCE
 
 
 def create() -> FastAPI:
     """The app with settings from the environment."""
-    return build(Settings())
+    return build(settings_from_environment("registry", Settings))
 
 
-def build(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
-    """The app; the database is opened when it starts and closed when it stops. The registry calls no other service."""
+def build(
+    settings: Settings, *, clock: Clock = system_clock, transport: httpx.AsyncBaseTransport | None = None
+) -> FastAPI:
+    """The app; the database is opened when it starts and closed when it stops. `transport` stands in for the network
+    towards the proxies, which the registry calls as witnesses of its log and for nothing else."""
+    metrics = Metrics("registry")
     key = settings.signing_key
     published = api.Published(
         issuer=settings.issuer,
@@ -34,29 +49,40 @@ def build(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
         records_url=settings.records_url,
         threshold=settings.threshold,
         key=key.verify_key,
+        registry_log=origin_of("registry", settings.log_key.verify_key),
+        records_log=settings.records_log,
+        witness_faults=settings.witness_faults,
     )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        database = Database(
-            settings.database_url.get_secret_value(),
-            pool_size=settings.database_pool_size,
-            application_name="pcehr-registry",
-        )
-        app.state.service = Registry(
-            database,
-            issuing=Issuing(
-                key=key,
-                issuer=settings.issuer,
-                audiences=frozenset({published.token_endpoint, settings.issuer}),
-            ),
-            admitted=settings.admitted_proxies,
-            clock=clock,
-        )
-        try:
+        async with AsyncExitStack() as stack:
+            database = Database(
+                settings.database_url.get_secret_value(),
+                pool_size=settings.database_pool_size,
+                application_name="pcehr-registry",
+                needs=newest_revision("registry"),
+            )
+            stack.push_async_callback(database.dispose)
+            metrics.watch_pool(lambda: database.pool_use)
+            log = Log(database, key=settings.log_key, kind="registry")
+            to_witnesses = await stack.enter_async_context(service_client(settings.http_timeout_seconds, transport))
+            witnesses = Witnesses(database, settings.admitted_proxies)
+            publisher = Publisher(log, to_witnesses, witnesses.now, metrics=metrics.registry)
+            app.state.log = log
+            app.state.service = Registry(
+                database,
+                issuing=Issuing(
+                    key=key,
+                    issuer=settings.issuer,
+                    audiences=frozenset({published.token_endpoint, settings.issuer}),
+                ),
+                admitted=settings.admitted_proxies,
+                clock=clock,
+                kick=publisher.kick,
+            )
+            keep_running(stack, publisher.run())
             yield
-        finally:
-            await database.dispose()
 
     async def own_keys() -> dict[str, VerifyKey]:
         return {key_thumbprint(key.verify_key): key.verify_key}
@@ -68,11 +94,12 @@ def build(settings: Settings, *, clock: Clock = system_clock) -> FastAPI:
     app = create_app(
         title="PCEHR registry",
         description=api.DESCRIPTION,
-        tags=api.TAGS,
-        routers=[api.router, api.tokens],
+        tags=[*api.TAGS, log_routes.TAG],
+        routers=[api.router, api.tokens, log_routes.router, log_routes.entries_router],
         lifespan=lifespan,
         ready=ready,
-        body_limits=api.BODY_LIMITS,
+        body_limits=api.BODY_LIMITS | log_routes.BODY_LIMITS,
+        metrics=metrics,
         token_before_body=["PUT /v1/"],
     )
     app.state.published = published

@@ -1,4 +1,5 @@
-"""Tables of the registry. Every key but an index begins with a party's DID, so that data can be spread by party."""
+"""Tables of the registry. Every key but an index begins with a party's DID, so that data can be spread by party; only
+the log, which has one order of everything, cannot be spread."""
 
 from __future__ import annotations
 
@@ -6,10 +7,15 @@ from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index,
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db.base import Binary16, Binary32, Did, Octets, Seconds, exact_octets, new_metadata
+from shared.db.log import declare_log
 
 
 class Base(DeclarativeBase):
     metadata = new_metadata()
+
+
+# Every key-entry and scope-key that was accepted; the log has one order of all parties, and no key of a party.
+declare_log(Base.metadata, events=False)
 
 
 class PartyRow(Base):

@@ -13,8 +13,10 @@ from sqlalchemy.orm import aliased
 
 from services.registry.domain import PartyCard, PartyKeys, ScopeKeys, search_text, sort_name
 from services.registry.models import AssertionRow, AuditRow, KeyEntryRow, PartyRow, ScopeKeyRow, StatementRow
+from shared.db import log
 from shared.encoding import b64url, from_b64url
 from shared.statements import KeyEntry, ScopeKey, Verified
+from shared.transparency.entries import key_entry_data, key_label, scope_label
 from shared.wire import Role
 
 PRUNED_AT_ONCE = 100
@@ -182,6 +184,17 @@ class Repository:
             [_audit(row["issuer"], act, "accepted", now, statement=row["id"]) for row in rows],
         )
         return True
+
+    # The log
+
+    async def log_key_entry(self, entry: Verified[KeyEntry]) -> None:
+        """Put a key-entry that has been accepted into the log."""
+        await log.append(self._session, [key_entry_data(key_label(entry.payload.iss), entry.id)])
+
+    async def log_scope_keys(self, statements: Sequence[Verified[ScopeKey]]) -> None:
+        """Put scope-keys that have been published into the log."""
+        labelled = [(scope_label(one.payload.iss, one.payload.scope), one.id) for one in statements]
+        await log.append(self._session, [key_entry_data(label, statement) for label, statement in labelled])
 
     # Scope-keys
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
@@ -68,10 +68,20 @@ class Issuing:
 
 
 class Registry:
-    """The registry over its database. `admitted` are the DIDs of the proxies that the operator has named."""
+    """The registry over its database. `admitted` are the DIDs of the proxies that the operator has named; `kick` is
+    called after every commit that put something into the log."""
 
-    def __init__(self, database: Database, *, issuing: Issuing, admitted: frozenset[str], clock: Clock) -> None:
+    def __init__(
+        self,
+        database: Database,
+        *,
+        issuing: Issuing,
+        admitted: frozenset[str],
+        clock: Clock,
+        kick: Callable[[], None],
+    ) -> None:
         self._database = database
+        self._kick = kick
         self._issuing = issuing
         self._admitted = admitted
         self._clock = clock
@@ -105,6 +115,8 @@ class Registry:
                     raise AlreadyRegistered
                 if not await repository.note_statements([entry], "sign-up", now):
                     raise JtiReused
+                await repository.log_key_entry(entry)
+        self._kick()
         return PartyCard.as_of(entry, [token])
 
     async def rotate(self, did: str, token: str) -> PartyCard:
@@ -137,6 +149,8 @@ class Registry:
                 raise StaleKeyEntry
             if not await repository.note_statements([entry], "rotate", now):
                 raise JtiReused
+            await repository.log_key_entry(entry)
+        self._kick()
         return PartyCard.as_of(entry, [*chain, token])
 
     async def party(self, did: str) -> PartyCard:
@@ -200,6 +214,8 @@ class Registry:
                     raise ScopeKeyExists
                 if not await repository.note_statements(plan.new, "publish-scope-keys", now):
                     raise JtiReused
+                await repository.log_scope_keys(plan.added)
+        self._kick()
         return list(plan.answer)
 
     async def scope_keys(

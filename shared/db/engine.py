@@ -9,7 +9,8 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, cast
 from urllib.parse import urlsplit
 
 import asyncpg
@@ -18,6 +19,7 @@ from sqlalchemy.engine import ExceptionContext
 from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import QueuePool
 
 from shared.errors import DatabaseUnavailable
 
@@ -40,6 +42,18 @@ _AWAY_STATES = (
 )
 
 
+@dataclass(frozen=True)
+class PoolUse:
+    """How the connections of a pool are used: now, and since the start how many had to `wait` and how many in vain."""
+
+    size: int
+    open: int
+    in_use: int
+    waiting: int
+    waits: int
+    timeouts: int
+
+
 class Database:
     """A bounded pool of connections to one database.
 
@@ -47,6 +61,9 @@ class Database:
     `postgresql+asyncpg://` is taken too. `pool_size` is the most connections ever open. All times are in seconds:
     `connect_timeout` for a new connection, `command_timeout` for one statement, `pool_timeout` for a free connection.
     Nothing connects until the first use. Raises ValueError for another kind of URL, without repeating it.
+
+    `needs` is the oldest revision of the tables that the service can work with (`shared.db.schema`); without it
+    `check` looks at no tables.
     """
 
     def __init__(
@@ -55,10 +72,12 @@ class Database:
         *,
         pool_size: int = 10,
         application_name: str,
+        needs: str | None = None,
         connect_timeout: float = CONNECT_SECONDS,
         command_timeout: float = COMMAND_SECONDS,
         pool_timeout: float = POOL_SECONDS,
     ) -> None:
+        self._needs = needs
         self._engine = new_engine(
             url,
             application_name=application_name,
@@ -70,6 +89,14 @@ class Database:
             pool_pre_ping=True,
         )
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        self._size = pool_size
+        self._waiting = self._waits = self._timeouts = 0
+
+    @property
+    def pool_use(self) -> PoolUse:
+        pool = cast("QueuePool", self._engine.sync_engine.pool)
+        in_use = pool.checkedout()
+        return PoolUse(self._size, in_use + pool.checkedin(), in_use, self._waiting, self._waits, self._timeouts)
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncSession]:
@@ -81,7 +108,7 @@ class Database:
         """
         try:
             async with self._sessions() as session:
-                await _connected(session)
+                await self._take_connection(session)
                 yield session
                 await session.commit()
         except SQLAlchemyError as error:
@@ -92,14 +119,35 @@ class Database:
             # Raised by the listener below, from an exception that holds the statement.
             raise DatabaseUnavailable from None
 
+    async def _take_connection(self, session: AsyncSession) -> None:
+        all_taken = self.pool_use.in_use >= self._size
+        self._waits += all_taken
+        self._waiting += all_taken
+        try:
+            await _connected(session)
+        except PoolTimeoutError:
+            self._timeouts += 1
+            raise
+        finally:
+            self._waiting -= all_taken
+
     async def check(self) -> None:
-        """For readiness: raises DatabaseUnavailable unless the database answers within `CHECK_SECONDS`."""
+        """For readiness: raises DatabaseUnavailable unless the database answers within `CHECK_SECONDS`, with tables of
+        the revision needed or a newer one.
+
+        Newer ones are fine, since a release's migrations leave what the release before them needs: while a platform
+        is brought up to date, the old services go on serving.
+        """
+        question = "SELECT version_num FROM alembic_version" if self._needs else "SELECT ''"
         try:
             async with asyncio.timeout(CHECK_SECONDS), self.transaction() as session:
-                await session.execute(text("SELECT 1"))
+                applied = await session.scalar(text(question))
         except (SQLAlchemyError, TimeoutError, asyncpg.PostgresError):
-            # A wrong password or a missing database is no reason to try again, but it is no readiness either.
+            # A wrong password, a missing database or one without tables is no reason to try again, but it is no
+            # readiness either.
             raise DatabaseUnavailable from None
+        if (applied or "") < (self._needs or ""):
+            raise DatabaseUnavailable("The tables are of an older release than this service.")
 
     async def dispose(self) -> None:
         """Close all connections; call it once, when the service stops."""
@@ -118,7 +166,7 @@ def new_engine(
 
     `options` go to SQLAlchemy's `create_async_engine`. Raises ValueError for a URL that is not Postgres's.
     """
-    dsn = _libpq_url(url)
+    dsn = libpq_url(url)
 
     async def connect(**_ignored: object) -> Any:
         # asyncpg reads the URL itself, so that libpq's parameters (sslmode, target_session_attrs …) mean what they
@@ -207,7 +255,8 @@ def _is_away_state(state: object) -> bool:
     return isinstance(state, str) and state.startswith(_AWAY_STATES)
 
 
-def _libpq_url(url: str) -> str:
+def libpq_url(url: str) -> str:
+    """The URL as asyncpg takes it; raises ValueError for one that is not Postgres's, without repeating it."""
     scheme = urlsplit(url).scheme
     if scheme not in {"postgresql", "postgres", "postgresql+asyncpg"}:
         # The URL holds a password and is therefore not shown.

@@ -16,6 +16,7 @@ import os
 import re
 import sys
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -27,7 +28,7 @@ from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from alembic.util import CommandError
 from sqlalchemy import Connection, pool, text
-from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from shared.db.engine import means_away, new_engine
@@ -37,8 +38,11 @@ Result = TypeVar("Result")
 
 SERVICES = ("registry", "records", "proxy")
 
-LOCK_SECONDS = 60
-"""How long to wait for another replica's migration, and for any table's lock."""
+LOCK_SECONDS = 60.0
+"""How long to wait for another replica's migration."""
+
+TABLE_LOCK_SECONDS = 5
+"""How long to wait for a table that is in use. Meanwhile whatever else wants the table waits behind the migration."""
 
 STATEMENT_SECONDS = 600.0
 """How long one statement of a migration may take; rewriting a large table takes minutes."""
@@ -46,7 +50,7 @@ STATEMENT_SECONDS = 600.0
 _LOCK_KEY = 0x5043_4548_5200
 """Any number, as long as it never changes; advisory locks are counted for each database apart."""
 
-_LOCK_NOT_AVAILABLE = "55P03"
+_LOCK_POLL_SECONDS = 0.2
 
 _ALEMBIC = threading.Lock()
 """Alembic keeps its current context in a global variable, so that only one thread at a time may be inside it."""
@@ -56,7 +60,7 @@ async def upgrade(service: str, url: str, *, script_location: Path | None = None
     """Upgrade to head; does nothing to a database that is there already.
 
     Raises DatabaseUnavailable when Postgres is away or another migration holds the lock for `LOCK_SECONDS`, and
-    ValueError for a service without migrations.
+    ValueError for a service without migrations or a database of a newer release, which stays as it is.
     """
     config = _config(service, script_location)
     await asyncio.to_thread(_blocking, config, url, _upgrade, locked=True)
@@ -150,20 +154,30 @@ async def _run(config: Config, url: str, work: Callable[[Connection, Config], Re
 
 
 async def _take_lock(connection: AsyncConnection) -> None:
-    await connection.execute(text(f"SET lock_timeout = '{LOCK_SECONDS}s'"))
-    try:
-        await connection.execute(text("SELECT pg_advisory_lock(:key)"), {"key": _LOCK_KEY})
-    except DBAPIError as error:
-        if getattr(error.orig, "sqlstate", None) == _LOCK_NOT_AVAILABLE:
+    await connection.execute(text(f"SET lock_timeout = '{TABLE_LOCK_SECONDS}s'"))
+    deadline = time.monotonic() + LOCK_SECONDS
+    # Asked for again and again in transactions of their own: one that waited inside Postgres would hold up the other
+    # migration's CREATE INDEX CONCURRENTLY, which waits for every transaction there is, and neither would get on.
+    while not await connection.scalar(text("SELECT pg_try_advisory_lock(:key)"), {"key": _LOCK_KEY}):
+        await connection.commit()
+        if time.monotonic() > deadline:
             raise DatabaseUnavailable(
-                f"Another migration of this database has been running for {LOCK_SECONDS} s; try again when it is done."
-            ) from None
-        raise
+                f"Another migration of this database has been running for {LOCK_SECONDS:.0f} s; try again when it is"
+                " done."
+            )
+        await asyncio.sleep(_LOCK_POLL_SECONDS)
     # The lock belongs to the connection and outlives this transaction; Alembic wants to begin its own.
     await connection.commit()
 
 
 def _upgrade(connection: Connection, config: Config) -> None:
+    known = {script.revision for script in ScriptDirectory.from_config(config).walk_revisions()}
+    if newer := set(MigrationContext.configure(connection).get_current_heads()) - known:
+        raise ValueError(
+            f"The tables are of a newer release (revision {', '.join(sorted(newer))}); nothing was changed."
+        )
+    # What asked for the revision is a transaction too, and Alembic wants to begin its own.
+    connection.rollback()
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
 

@@ -40,6 +40,7 @@ class Problem(BaseModel):
     detail: str = Field(description="What is particular about this occurrence, and what to do next.")
     code: str = Field(description="A stable short name of the kind.")
     errors: list[FieldError] | None = Field(default=None, description="Which members of the request are wrong.")
+    trace_id: str | None = Field(default=None, description="What to quote to whoever runs the platform; tells nothing.")
 
 
 class FieldError(BaseModel):

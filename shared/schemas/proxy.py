@@ -7,7 +7,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from shared import wire
-from shared.schemas.common import Body, Cursor
+from shared.schemas.common import Body
 from shared.schemas.examples import example
 from shared.statements import Grant, Receipt, ReencryptionRequest, Revocation
 
@@ -68,23 +68,3 @@ class Identity(Body):
     did: wire.Did
     entries: list[str] = Field(description="Its chain of keys, oldest first.")
     engine: str = Field(description="The Umbral implementation at work.", examples=["umbral-pre"])
-
-
-class AuditEvent(Body):
-    """One row of the audit log that concerns the caller."""
-
-    seq: int
-    at: wire.Time
-    event: str = Field(examples=["reencrypted"])
-    actor: str | None = Field(description="DID of whoever caused it, as far as it was verified.")
-    grant: str | None = None
-    statement: str | None = None
-    outcome: str = Field(description="`done`, or the code of the refusal.", examples=["done", "grant_revoked"])
-    capsules: int = Field(description="How many capsules it was about.")
-
-
-class AuditPage(Body):
-    """One page of the caller's audit log, newest first."""
-
-    items: list[AuditEvent] = Field(max_length=100)
-    next: Cursor | None = None

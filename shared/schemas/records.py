@@ -10,10 +10,8 @@ from pydantic import ConfigDict, Field
 from shared import wire
 from shared.schemas.common import Accepted, Body, Cursor
 from shared.schemas.examples import example
-from shared.schemas.proxy import MAX_SEALED_SHARE, AuditEvent, AuditPage
+from shared.schemas.proxy import MAX_SEALED_SHARE
 from shared.statements import Denial, DisclosureRequest, Grant, Manifest, ReencryptionRequest, Revocation
-
-__all__ = ["AuditEvent", "AuditPage"]
 
 MAX_BATCH = 100
 MAX_INLINE_BODY = 74_000
@@ -68,6 +66,22 @@ class RecordPage(Body):
     """One page of records, oldest first."""
 
     items: list[RecordOut] = Field(max_length=MAX_BATCH)
+    next: Cursor | None = None
+
+
+class PastVersion(Body):
+    """What an earlier version of a record says of itself; enough to check that the later one was allowed."""
+
+    manifest: str = Field(description="JWS, `pcehr-manifest+jwt`.")
+    authority: str | None = Field(
+        default=None, description="The grant under which an author other than the patient wrote it."
+    )
+
+
+class PastVersionPage(Body):
+    """One page of the versions before one, oldest first."""
+
+    items: list[PastVersion] = Field(max_length=MAX_BATCH)
     next: Cursor | None = None
 
 
@@ -215,3 +229,23 @@ class BlobStored(Body):
 
     sha256: wire.Hash
     size: int = Field(description="Bytes.")
+
+
+class NoticeOut(Body):
+    """The data of one server-sent event; its number is the event's id and its kind the event's type.
+
+    A hint where to look. It proves nothing: what it is about is a signed statement, which is fetched and verified.
+    """
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {"at": 1767225600, "other": example("recipient_did"), "grant": example("grant_id"), "count": 3}
+            ]
+        }
+    )
+    at: wire.Time
+    other: wire.Did = Field(description="The party on the other side.")
+    request: wire.Hash | None = Field(default=None, description="The disclosure request it is about.")
+    grant: wire.Hash | None = Field(default=None, description="The grant it is about.")
+    count: int | None = Field(default=None, ge=1, description="How many records it is about.")

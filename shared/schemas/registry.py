@@ -13,6 +13,8 @@ from shared.statements import KeyEntry, ScopeKey
 from shared.tokens import ASSERTION_TYPE_URN, MAX_TOKEN_CHARS
 
 MAX_SCOPE_KEYS = 200
+MAX_ORIGIN = 200
+"""Characters of a log's name."""
 
 KeyEntryToken = Annotated[
     str, Field(min_length=100, max_length=KeyEntry.max_size, description="A compact JWS of type `pcehr-key-entry+jwt`.")
@@ -149,3 +151,8 @@ class Discovery(Body):
     jwks_uri: str
     records_url: str
     threshold: int = Field(ge=1, le=wire.MAX_SHARES, description="Threshold that clients use unless told otherwise.")
+    registry_log: str = Field(max_length=MAX_ORIGIN, description="The origin of this registry's log, with its key.")
+    records_log: str = Field(max_length=MAX_ORIGIN, description="The origin of the records service's log.")
+    witness_faults: int = Field(
+        ge=0, le=wire.MAX_SHARES, description="How many of the witnesses may lie; a client may assume more."
+    )

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from importlib.metadata import version
 from typing import Any
 
@@ -15,10 +16,13 @@ from shared.schemas.common import Problem
 from shared.web import problems
 from shared.web.access import TokenBeforeBody
 from shared.web.limits import BodyLimit, ResponseHeaders, body_limit
-from shared.web.metrics import MeasureRequests, Metrics
+from shared.web.logs import log_unexpected
+from shared.web.metrics import Metrics
+from shared.web.observation import ObserveRequests
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Readiness = Callable[[], Awaitable[None]]
+log = logging.getLogger("pcehr.web")
 
 
 def create_app(
@@ -30,26 +34,32 @@ def create_app(
     lifespan: Lifespan,
     ready: Readiness,
     body_limits: Mapping[str, int],
+    metrics: Metrics,
     token_before_body: Sequence[str] = (),
 ) -> FastAPI:
-    """Assemble an app. `ready` raises a `PcehrError` while the service cannot do its work.
+    """Assemble an app. `ready` raises a `PcehrError` while the service cannot do its work; `metrics` are shown.
 
     `token_before_body` names operations, as "METHOD /path/prefix", whose large bodies are read only for the holder of
     a valid access token.
 
     Swagger UI's files are served by the service itself, so that no page asks another host for anything.
     """
-    metrics = Metrics()
     app = FastAPIOffline(
         title=title,
         description=description,
         version=version("pcehr"),
         openapi_tags=[*tags, {"name": "operations", "description": "Health and figures."}],
-        lifespan=lifespan,
+        lifespan=_telling_why(lifespan),
         redoc_url=None,
         # A redirect would repeat whatever host the request claimed to be for.
         redirect_slashes=False,
-        swagger_ui_parameters={"persistAuthorization": False, "displayRequestDuration": True, "tryItOutEnabled": True},
+        swagger_ui_parameters={
+            "persistAuthorization": False,
+            "displayRequestDuration": True,
+            "tryItOutEnabled": True,
+            # The schemas stand with their operations; the list of all of them stays folded.
+            "defaultModelsExpandDepth": 0,
+        },
         license_info={"name": "GPL-3.0-only", "identifier": "GPL-3.0-only"},
         separate_input_output_schemas=False,
     )
@@ -62,10 +72,24 @@ def create_app(
     app.add_middleware(BodyLimit, limits=body_limits)
     app.add_middleware(problems.CatchAll)
     app.add_middleware(ResponseHeaders)
-    app.add_middleware(MeasureRequests, metrics=metrics)
-    app.state.metrics = metrics
+    app.add_middleware(ObserveRequests, metrics=metrics)
     _complete_openapi(app, body_limits)
     return app
+
+
+def _telling_why(lifespan: Lifespan) -> Lifespan:
+    """Logs what a start or a stop failed on; uvicorn would log its text as well, of which only the kind may be told."""
+
+    @asynccontextmanager
+    async def told(app: FastAPI) -> AsyncIterator[None]:
+        try:
+            async with lifespan(app):
+                yield
+        except Exception as error:
+            log_unexpected(log, "the service could not start or stop properly", error)
+            raise
+
+    return told
 
 
 _INVALID_REQUEST = "`invalid_request`: The request does not fit the schema of this operation."

@@ -6,7 +6,6 @@ No problem carries a stack trace, the text of a foreign exception, or the value 
 from __future__ import annotations
 
 import logging
-import traceback
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,8 +14,10 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from shared import trace
 from shared.errors import PcehrError
 from shared.schemas.common import Problem
+from shared.web.logs import log_unexpected
 
 MEDIA_TYPE = "application/problem+json"
 log = logging.getLogger("pcehr.web")
@@ -93,8 +94,7 @@ class CatchAll:
         try:
             await self.app(scope, receive, watching_send)
         except Exception as error:
-            place = traceback.extract_tb(error.__traceback__)[-1]
-            log.error("unexpected %s at %s:%s", type(error).__name__, place.name, place.lineno)
+            log_unexpected(log, "unexpected", error)
             if not started:
                 await problem_response(PcehrError())(scope, receive, send)
 
@@ -131,6 +131,14 @@ async def _http_exception(_: Request, error: Exception) -> Response:
 def _problem(
     status: int, code: str, title: str, detail: str, *, headers: dict[str, str] | None = None, **members: Any
 ) -> JSONResponse:
-    body = Problem(type=f"urn:pcehr:problem:{code}", title=title, status=status, detail=detail, code=code)
+    span = trace.current()
+    body = Problem(
+        type=f"urn:pcehr:problem:{code}",
+        title=title,
+        status=status,
+        detail=detail,
+        code=code,
+        trace_id=span.trace_id if span is not None else None,
+    )
     content = body.model_dump(exclude_none=True) | members
     return JSONResponse(content, status_code=status, media_type=MEDIA_TYPE, headers=headers)

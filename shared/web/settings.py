@@ -13,11 +13,26 @@ from typing import Any
 from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
 
+from shared.web.logs import LogFormat, LogLevel
 
-class ServiceSettings(BaseSettings):
-    """Common to registry, records and proxy."""
+
+class SettingsUnreadable(ValueError):
+    """The place where settings should be is not there."""
+
+
+class LogSettings(BaseSettings):
+    """How to log; read before everything else, so that what is wrong with the rest can be said."""
 
     model_config = SettingsConfigDict(env_prefix="PCEHR_", extra="ignore", hide_input_in_errors=True)
+
+    log_format: LogFormat | None = None
+    """`json` or `text`; unless set, text on a terminal and JSON everywhere else."""
+    log_level: LogLevel = "info"
+    """`debug`, `info`, `warning` or `error`."""
+
+
+class ServiceSettings(LogSettings):
+    """Common to registry, records and proxy."""
 
     database_url: SecretStr = Field(validation_alias=AliasChoices("PCEHR_DATABASE_URL", "DATABASE_URL"))
     """Postgres URL of this service's own database and role."""
@@ -48,6 +63,6 @@ class ServiceSettings(BaseSettings):
         folder = os.environ.get("PCEHR_SECRETS_DIR")
         if folder is not None:
             if not Path(folder).is_dir():
-                raise ValueError("PCEHR_SECRETS_DIR names a folder that does not exist.")
+                raise SettingsUnreadable("PCEHR_SECRETS_DIR names a folder that does not exist.")
             sources.append(SecretsSettingsSource(settings_cls, secrets_dir=folder))
         return tuple(sources)

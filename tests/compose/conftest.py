@@ -1,4 +1,4 @@
-"""One stack for the whole run. These tests need an engine and are left out unless asked for: `make compose-test`."""
+"""Two stacks for the whole run. These tests need an engine and are left out unless asked for: `make compose-test`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.compose.stack import OutsideActors, Stack
+from tests.compose.stack import Stack
+from tests.e2e.actors import ActorMaker
 
 _figures: list[str] = []
 """What was measured; shown at the end of the run."""
@@ -25,9 +26,28 @@ async def stack() -> AsyncIterator[Stack]:
         await stack.down()
 
 
+@pytest.fixture(scope="session")
+async def stack_with_doors() -> AsyncIterator[Stack]:
+    """Another one, whose registry and records service have two replicas each."""
+    stack = Stack(f"pcehr-test-{secrets.token_hex(4)}", doors=True)
+    try:
+        await stack.up()
+        yield stack
+    finally:
+        await stack.down()
+
+
 @pytest.fixture
-async def make(stack: Stack, tmp_path: Path) -> AsyncIterator[OutsideActors]:
-    maker = OutsideActors(stack.registry_url, tmp_path)
+async def make(stack: Stack, tmp_path: Path) -> AsyncIterator[ActorMaker]:
+    """Parties outside the containers, who reach what is published on the loopback interface."""
+    maker = ActorMaker(stack.registry_url, tmp_path)
+    yield maker
+    await maker.close()
+
+
+@pytest.fixture
+async def make_at_doors(stack_with_doors: Stack, tmp_path: Path) -> AsyncIterator[ActorMaker]:
+    maker = ActorMaker(stack_with_doors.registry_url, tmp_path)
     yield maker
     await maker.close()
 

@@ -13,6 +13,7 @@ from shared.errors import PcehrError
 from tests.e2e.actors import Actor, ActorMaker, granted, note
 
 PAUSE = 0.05
+MORE_SECONDS = 60.0
 
 
 @dataclass
@@ -27,6 +28,7 @@ class Load:
     opened: int = 0
     not_opened: int = 0
     longest_wait: float = 0.0
+    _progress: asyncio.Condition = field(default_factory=asyncio.Condition)
 
     async def store(self) -> None:
         last = time.monotonic()
@@ -40,6 +42,7 @@ class Load:
                 self.acknowledged[stored.record_id] = text.encode()
                 self.longest_wait = max(self.longest_wait, time.monotonic() - last)
                 last = time.monotonic()
+                await self._tell()
             await asyncio.sleep(PAUSE)
 
     async def open(self) -> None:
@@ -51,7 +54,20 @@ class Load:
                 self.not_opened += 1
             else:
                 self.opened += len(report.opened)
+                await self._tell()
             await asyncio.sleep(PAUSE)
+
+    async def more(self, count: int = 5) -> None:
+        """Returns when so many more records have been acknowledged and the practice has opened some."""
+        acknowledged, opened = len(self.acknowledged), self.opened
+        async with asyncio.timeout(MORE_SECONDS), self._progress:
+            await self._progress.wait_for(
+                lambda: len(self.acknowledged) >= acknowledged + count and self.opened > opened
+            )
+
+    async def _tell(self) -> None:
+        async with self._progress:
+            self._progress.notify_all()
 
     async def check_nothing_lost(self) -> None:
         """Every acknowledged record is there as it was written, for its owner and for the practice."""

@@ -12,14 +12,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from client.embedded.home import free_ports
-from client.keyring import Keyring
-from client.session import Session
-from client.state import ClientState
-from client.transport import Platform
-from tests.e2e.actors import Actor, ActorMaker
 
 REPOSITORY = Path(__file__).parents[2]
 PROXIES = ("proxy-1", "proxy-2", "proxy-3")
@@ -43,44 +36,65 @@ def _compose_command() -> tuple[str, ...]:
 
 
 class Stack:
-    """Brought up by `up`, removed with everything in it by `down`."""
+    """Brought up by `up`, removed with everything in it by `down`.
 
-    def __init__(self, project: str) -> None:
+    With `doors` there are two replicas of the registry and of the records service, each kind behind a door.
+    """
+
+    def __init__(self, project: str, *, doors: bool = False) -> None:
         self.project = project
+        self._scale = ("--scale", "registry=2", "--scale", "records=2") if doors else ()
         registry, records, *proxies = free_ports(2 + len(PROXIES))
         self.registry_url = f"http://127.0.0.1:{registry}"
         self._variables = {
             "COMPOSE_PROJECT_NAME": project,
+            "COMPOSE_FILE": "docker-compose.yml" + (":deploy/compose/scaled.yml" if doors else ""),
             "PCEHR_REGISTRY_PORT": str(registry),
             "PCEHR_RECORDS_PORT": str(records),
             **{f"PCEHR_PROXY_{number}_PORT": str(port) for number, port in enumerate(proxies, start=1)},
         }
         self.seconds_to_healthy = 0.0
+        # Not the name that people use, so that nobody's image is replaced and nobody replaces this one.
+        self.image = f"{project}:this"
+        self._images = [self.image]
 
     async def up(self) -> None:
         await self.compose("build", "--quiet")
         started = time.monotonic()
         try:
-            await self.compose("up", "--detach", "--wait", "--wait-timeout", str(START_SECONDS))
+            await self.compose("up", "--detach", "--wait", "--wait-timeout", str(START_SECONDS), *self._scale)
         except CommandFailed as failure:
             raise CommandFailed(f"{failure}\n{await self.compose('logs', '--tail', '20')}") from None
         self.seconds_to_healthy = time.monotonic() - started
 
     async def down(self) -> None:
         await self.compose("--profile", "*", "down", "--volumes", "--remove-orphans", "--timeout", "5")
+        for image in self._images:
+            await self.docker("image", "rm", "--force", image)
 
-    async def compose(self, *arguments: str) -> str:
-        """What the command prints; raises `CommandFailed`."""
-        return await self._run(*_compose_command(), *arguments)
+    async def build(self, context: Path) -> str:
+        """The name of an image, which goes with the stack."""
+        image = f"{self.project}:{context.name}"
+        await self.docker("build", "--quiet", "--tag", image, str(context))
+        self._images.append(image)
+        return image
+
+    async def compose(self, *arguments: str, image: str | None = None) -> str:
+        """What the command prints; raises `CommandFailed`. `image` is of another release than this one."""
+        return await self._run(*_compose_command(), *arguments, image=image)
 
     async def docker(self, *arguments: str) -> str:
         return await self._run("docker", *arguments)
 
-    async def _run(self, *command: str) -> str:
+    async def upgrade(self, image: str) -> None:
+        """Bring it to another release, as an operator does."""
+        await self._run("deploy/compose/upgrade", image=image)
+
+    async def _run(self, *command: str, image: str | None = None) -> str:
         process = await asyncio.create_subprocess_exec(
             *command,
             cwd=REPOSITORY,
-            env={**os.environ, **self._variables},
+            env={**os.environ, **self._variables, "PCEHR_IMAGE": image or self.image},
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -119,10 +133,14 @@ class Stack:
 
     async def healthy(self, container: str) -> None:
         deadline = time.monotonic() + START_SECONDS
-        while await self.docker("inspect", "--format", "{{.State.Health.Status}}", container) != "healthy":
+        while await self.health(container) != "healthy":
             if time.monotonic() > deadline:
                 raise CommandFailed(f"{container} is not healthy:\n{await self.docker('logs', container)}")
             await asyncio.sleep(0.2)
+
+    async def health(self, container: str) -> str:
+        """What its health check says."""
+        return await self.docker("inspect", "--format", "{{.State.Health.Status}}", container)
 
     async def disconnect(self, service: str) -> None:
         """Take the container off the network where the services meet; its way to Postgres stays."""
@@ -131,24 +149,3 @@ class Stack:
     async def reconnect(self, service: str) -> None:
         aliases = ("--alias", service, "--alias", f"{service}.localhost")
         await self.docker("network", "connect", *aliases, f"{self.project}_platform", await self.container(service))
-
-
-class LoopbackNames(httpx.AsyncHTTPTransport):
-    """Names under .localhost mean the loopback interface (RFC 6761), which not every system's resolver knows."""
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        if request.url.host.endswith(".localhost"):
-            request.url = request.url.copy_with(host="127.0.0.1")
-        return await super().handle_async_request(request)
-
-
-class OutsideActors(ActorMaker):
-    """Parties outside the containers, who reach what is published on the loopback interface."""
-
-    async def blank(self, keyring: Keyring | None = None) -> Actor:
-        platform = Platform(self.registry_url, transport=LoopbackNames())
-        await platform.__aenter__()
-        self._platforms.append(platform)
-        state = ClientState.load(self._folder / f"{len(self._platforms)}.json")
-        keyring = keyring or Keyring.generate()
-        return Actor(keyring, Session(keyring, platform, state))

@@ -6,13 +6,13 @@ import pytest
 
 from client.errors import GrantEnded, ServiceRefused
 from client.records import NewRecord
-from tests.compose.stack import OutsideActors, Stack
-from tests.e2e.actors import granted, note
+from tests.compose.stack import Stack
+from tests.e2e.actors import ActorMaker, granted, note
 
 pytestmark = pytest.mark.compose
 
 
-async def the_flow(make: OutsideActors) -> None:
+async def the_flow(make: ActorMaker) -> None:
     """Stored, disclosed, revoked and sealed, with a body that goes through the blob store."""
     owner, reader = await make.patient(), await make.recipient()
     scan = bytes(range(256)) * 4096 * 3
@@ -40,7 +40,7 @@ async def the_flow(make: OutsideActors) -> None:
         assert refused.value.code == "grant_revoked"
 
 
-async def test_the_flow_from_outside(make: OutsideActors) -> None:
+async def test_the_flow_from_outside(make: ActorMaker) -> None:
     await the_flow(make)
 
 
@@ -49,27 +49,23 @@ async def test_the_demo_profile_tells_the_story(stack: Stack) -> None:
     assert told.endswith("All of it held.")
 
 
-async def test_two_replicas_of_records_behind_one_address(
-    stack: Stack, make: OutsideActors, figures: list[str]
+async def test_two_replicas_behind_one_address(
+    stack_with_doors: Stack, make_at_doors: ActorMaker, figures: list[str]
 ) -> None:
-    scaled = ("--file", "docker-compose.yml", "--file", "deploy/compose/scaled.yml")
-    await stack.compose(*scaled, "up", "--detach", "--wait", "--scale", "records=2")
-    try:
-        replicas = await stack.containers("records")
+    for _ in range(3):
+        await the_flow(make_at_doors)
+    for service in ("registry", "records"):
+        replicas = await stack_with_doors.containers(service)
         assert len(replicas) == 2
-        for _ in range(3):
-            await the_flow(make)
-        answered = [await _requests_answered(stack, replica) for replica in replicas]
+        answered = [await _requests_answered(stack_with_doors, replica) for replica in replicas]
         assert all(answered), "both replicas take part"
-        figures.append(f"two replicas of records answered {answered[0]} and {answered[1]} requests")
-    finally:
-        await stack.compose("up", "--detach", "--wait", "--remove-orphans")
+        figures.append(f"two replicas of {service} answered {answered[0]} and {answered[1]} requests")
 
 
 async def _requests_answered(stack: Stack, container: str) -> int:
     script = (
-        "import urllib.request as r; print(sum(float(line.rsplit(' ', 1)[1]) for line in"
-        " r.urlopen('http://127.0.0.1:8401/metrics').read().decode().splitlines()"
+        "import os, urllib.request as r; print(sum(float(line.rsplit(' ', 1)[1]) for line in"
+        " r.urlopen(f'http://127.0.0.1:{os.environ[\"UVICORN_PORT\"]}/metrics').read().decode().splitlines()"
         " if '_count{' in line and '/v1/' in line))"
     )
     return int(float(await stack.docker("exec", container, "python", "-c", script)))

@@ -208,6 +208,9 @@ def make() -> dict[str, object]:
                 epochs=(st.EpochFloor(scope=scope, epoch=1),),
             )
         ),
+        "log_erasure": patient.sign(
+            st.LogErasure(**common(patient, wire.RECORDS_AUDIENCE, "log-erasure"), upto=1)  # type: ignore[arg-type]
+        ),
     }
 
 

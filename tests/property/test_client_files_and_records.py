@@ -104,7 +104,7 @@ def test_settings_come_back_as_they_were(scopes: dict[str, str], overrides: list
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(data=st.binary(max_size=300))
 def test_any_file_is_a_state_or_damaged(tmp_path: Path, data: bytes) -> None:
-    path = tmp_path / "state.json"
+    path = tmp_path / "state.db"
     path.write_bytes(data)
     with pytest.raises(StateDamaged):
         ClientState.load(path)

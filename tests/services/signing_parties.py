@@ -405,6 +405,10 @@ class TestParty:
         }
         return self.sign(st.Receipt(**claims | changes))
 
+    def log_erasure(self, audience: str, upto: int, *, now: int = NOW) -> str:
+        """Have the texts of this party's events erased up to a number."""
+        return self.sign(st.LogErasure(**self.common(audience, now), upto=upto))
+
     def revocation(
         self,
         recipient: TestParty,

@@ -1,4 +1,4 @@
-"""Write the vectors next to this file: `python tests/vectors/generate.py`.
+"""Write the vectors next to this file: `python -m tests.vectors.generate`.
 
 The committed JSON files are the truth, and `test_vectors.py` reads nothing else. What this program makes is the same at
 every run as far as the algorithms allow; Umbral, sealed boxes and random nonces draw fresh randomness, so running it
@@ -35,6 +35,7 @@ from shared.crypto.signing import SigningKey
 from shared.crypto.wireform import FIELD_PRIME, ORDER
 from shared.did import did_from_key
 from shared.encoding import b64url, canonical_json
+from tests.vectors import log
 
 HERE = Path(__file__).parent
 PATIENT, RECIPIENT, STRANGER = (Seed.from_bytes(bytes([fill]) * 32) for fill in (0x11, 0x22, 0x33))
@@ -759,6 +760,7 @@ def main() -> None:
         write("boxes", boxes())
         write("encodings", encodings())
         write("derivations", derivations())
+        write("log", log.make())
 
 
 if __name__ == "__main__":

@@ -22,13 +22,14 @@ from shared.crypto.signing import VerifyKey
 from shared.did import key_from_did
 from shared.encoding import b64url, canonical_json, from_b64url, from_canonical_json
 from shared.errors import PcehrError
+from tests.vectors import log
 
 Vector = dict[str, Any]
 
 # Kinds that never reach an engine run once; running them under both would only repeat them.
 WITHOUT_ENGINE = {
     "aead", "base64url", "body", "canonical_json", "context_digest", "derive", "did_signature", "header", "hkdf",
-    "padme", "sealed", "sealing_key", "seed", "signature", "stream", "stream_at", "verify_key",
+    "padme", "sealed", "sealing_key", "seed", "signature", "stream", "stream_at", "verify_key", *log.RUN,
 }  # fmt: skip
 
 
@@ -259,6 +260,7 @@ RUN: dict[str, Callable[[Vector], None]] = {
     "unwrap_original": unwrap_original,
     "unwrap_reencrypted": unwrap_reencrypted,
     "verify_key": parse(VerifyKey),
+    **log.RUN,
 }
 
 

@@ -1,8 +1,9 @@
 """Makes the secrets of a stack: `make_secrets.py FOLDER`, with one folder inside for each container that needs some.
 
 A service's folder holds what its settings call secrets (`shared.web.settings`): the address of its database with the
-password in it, the registry's signing key and the proxies it admits, each proxy's seed. The folder `postgres` holds
-the superuser's password and one for each role. What is there stays as it is, so this may be run at every start, and a
+password in it, the keys that tokens and checkpoints are signed with, the names of the proxies that the registry admits
+and of the records service's log, each proxy's seed. The folder `postgres` holds the superuser's password and one for
+each role. What is there stays as it is, so this may be run at every start, and a
 proxy is added by giving it a folder.
 """
 
@@ -18,6 +19,7 @@ from shared.crypto.derivation import Seed
 from shared.crypto.signing import SigningKey
 from shared.did import did_from_key
 from shared.encoding import b64url, from_b64url
+from shared.transparency.checkpoints import origin_of
 
 SERVICES_GROUP = 10001
 """The group that the services run as (see the Dockerfile)."""
@@ -64,6 +66,12 @@ def proxy_did(folder: Path) -> str:
     return did_from_key(bytes(SigningKey.from_bytes(seed.derive("identity/0", 32)).verify_key))
 
 
+def records_log(folder: Path) -> str:
+    """The origin of the log whose signing key lies in the folder (docs/spec.md, section 11)."""
+    seed = from_b64url(keep(folder / "pcehr_log_signing_key", random_text), 32)
+    return origin_of("records", SigningKey.from_bytes(seed).verify_key)
+
+
 def main(folder: Path) -> None:
     postgres, registry = folder / "postgres", folder / "registry"
     proxies = sorted(folder.glob("proxy-*"))
@@ -73,6 +81,8 @@ def main(folder: Path) -> None:
         password = keep(postgres / f"{role}_password", random_text)
         replace(service / "pcehr_database_url", f"postgresql://{role}:{password}@{DATABASE_HOST}/{role}")
     keep(registry / "pcehr_token_signing_key", random_text)
+    keep(registry / "pcehr_log_signing_key", random_text)
+    replace(registry / "pcehr_records_log", records_log(folder / "records"))
     replace(registry / "pcehr_admitted_proxies", ",".join(proxy_did(proxy) for proxy in proxies))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from services.records.repository.deliveries import Deliveries
 from services.records.repository.grants import Grants
 from services.records.repository.journal import Journal
+from services.records.repository.notices import Notices
 from services.records.repository.reading import Reading
 from services.records.repository.requests import Requests
 from services.records.repository.writing import Writing
@@ -20,7 +21,7 @@ class Repository:
     """What can be read and written in one transaction.
 
     Locks are taken in one order wherever several are needed: statements, the id of a grant, requests, grants, floors,
-    heads of records, outbox; rows of one table by key.
+    heads of records, outbox, chains of events, notices; rows of one table by key.
     """
 
     def __init__(self, session: AsyncSession) -> None:
@@ -30,16 +31,21 @@ class Repository:
         self.requests = Requests(session)
         self.grants = Grants(session)
         self.deliveries = Deliveries(session)
+        self.notices = Notices(session)
 
 
 class Store:
-    """Opens transactions on the service's database."""
+    """Opens transactions on the service's database; `kick` is called after one that put something into the log."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, kick: Callable[[], None]) -> None:
         self._database = database
+        self._kick = kick
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Repository]:
         """One transaction, committed before the block is left; raises `DatabaseUnavailable`."""
         async with self._database.transaction() as session:
-            yield Repository(session)
+            repository = Repository(session)
+            yield repository
+        if repository.journal.logged:
+            self._kick()

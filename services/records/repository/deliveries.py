@@ -35,16 +35,26 @@ class DueDelivery:
     attempts: int
 
 
+@dataclass(frozen=True)
+class Waiting:
+    """How many messages of a kind wait, and when (seconds since the epoch) the statement of the oldest one came."""
+
+    kind: Kind
+    count: int
+    oldest_at: int
+
+
 class Deliveries:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def add_shares(self, grant: str, sealed: Mapping[str, str]) -> None:
-        """Put each proxy's share into the outbox, due at once."""
+    async def add_shares(self, grant: str, sealed: Mapping[str, str]) -> list[int]:
+        """Put each proxy's share into the outbox, due at once; returns the ids of the messages."""
         if not sealed:
-            return
-        await self._session.execute(
-            insert(Delivery).values(
+            return []
+        added = await self._session.scalars(
+            insert(Delivery)
+            .values(
                 [
                     {
                         "grant_id": grant,
@@ -57,10 +67,13 @@ class Deliveries:
                     for proxy in sorted(sealed)
                 ]
             )
+            .returning(Delivery.id)
         )
+        return list(added)
 
-    async def add_revocation(self, grant: str, proxies: Iterable[str]) -> None:
+    async def add_revocation(self, grant: str, proxies: Iterable[str]) -> list[int]:
         """Put the revocation into the outbox for each proxy, due at once; shares not yet delivered are dropped.
+        Returns the ids of the messages.
 
         A delivery of an earlier revocation of the grant that is under way loses its lease, so that its end does not
         pass for the delivery of this one.
@@ -70,15 +83,40 @@ class Deliveries:
             {"grant_id": grant, "proxy": proxy, "kind": "revocation", "attempts": 0, "due_at": 0}
             for proxy in sorted(proxies)
         ]
-        if rows:
-            await self._session.execute(
-                insert(Delivery)
-                .values(rows)
-                .on_conflict_do_update(
-                    index_elements=["grant_id", "proxy", "kind"],
-                    set_={"attempts": 0, "due_at": 0, "lease": None, "leased_until": None},
-                )
+        if not rows:
+            return []
+        added = await self._session.scalars(
+            insert(Delivery)
+            .values(rows)
+            .on_conflict_do_update(
+                index_elements=["grant_id", "proxy", "kind"],
+                set_={"attempts": 0, "due_at": 0, "lease": None, "leased_until": None},
             )
+            .returning(Delivery.id)
+        )
+        return list(added)
+
+    async def waiting(self) -> list[Waiting]:
+        """What waits, by kind; a kind of which nothing waits is absent. One pass over the table, which holds nothing
+        but what waits."""
+        kinds = (
+            select(Delivery.kind, func.count().label("waiting"), func.min(Delivery.id).label("oldest"))
+            .group_by(Delivery.kind)
+            .subquery()
+        )
+        rows = await self._session.execute(
+            select(
+                kinds.c.kind,
+                kinds.c.waiting,
+                case((kinds.c.kind == "shares", GrantRow.received_at), else_=RevocationRow.received_at).label("at"),
+            )
+            .join(Delivery, Delivery.id == kinds.c.oldest)
+            .join(GrantRow, GrantRow.id == Delivery.grant_id)
+            .outerjoin(
+                RevocationRow, and_(RevocationRow.issuer == GrantRow.patient, RevocationRow.grant_id == GrantRow.id)
+            )
+        )
+        return [Waiting(row.kind, row.waiting, row.at) for row in rows]
 
     async def claim(
         self,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, and_, func, or_, select, text, tuple_
+from sqlalchemy import Select, and_, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -143,6 +143,10 @@ class Grants:
             for row in rows
         }
 
+    async def lock(self, grant: str) -> None:
+        """Wait for whoever else is about to change what the grant has come to; held until this transaction ends."""
+        await self._session.execute(select(GrantRow.id).where(GrantRow.id == grant).with_for_update(key_share=True))
+
     async def lock_to_revoke(self, grant: str) -> tuple[str, str] | None:
         """Patient and recipient of a grant, kept from every disclosure until this transaction ends; None if unknown."""
         row = (
@@ -182,11 +186,22 @@ class Grants:
                 set_={"id": command.excluded.id, "statement": command.excluded.statement},
             )
         )
+        # The holder is told of the revocation; that the grant would have lapsed later is no news.
+        await self._session.execute(
+            update(GrantRow)
+            .where(GrantRow.id == revocation.payload.grant, GrantRow.patient == revocation.payload.iss)
+            .values(end_told=True)
+        )
 
     async def is_between(self, patient: str, recipient: str | None) -> bool:
         """Whether the patient has ever given this recipient a grant."""
         query = select(GrantRow.id).where(GrantRow.patient == patient, GrantRow.recipient == recipient).limit(1)
         return await self._session.scalar(query) is not None
+
+    async def patient_of(self, grant: str) -> str | None:
+        """Who gave the grant; None if it is not known."""
+        patient: str | None = await self._session.scalar(select(GrantRow.patient).where(GrantRow.id == grant))
+        return patient
 
     async def proxies(self, grant: str) -> list[StoredProxy]:
         """The proxies of a grant, in its order."""

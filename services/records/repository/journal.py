@@ -1,9 +1,8 @@
-"""Statements seen, and the audit log."""
+"""Statements seen, and the log of events."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import select, tuple_
@@ -11,34 +10,18 @@ from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.records.errors import JtiReused
-from services.records.models import AuditRow, Statement
+from services.records.models import Statement
+from shared.db import log
+from shared.db.log import LoggedEvent, NewEvent
 from shared.statements import Verified
 
 
-@dataclass(frozen=True)
-class AuditEntry:
-    """One row of a patient's audit log. `outcome` is `done` or the code of a refusal."""
-
-    patient: str
-    at: int
-    event: str
-    actor: str | None
-    grant: str | None = None
-    statement: str | None = None
-    outcome: str = "done"
-    capsules: int = 0
-
-
-@dataclass(frozen=True)
-class AuditSeen(AuditEntry):
-    """A row as it is in the log; `number` is its place there."""
-
-    number: int = 0
-
-
 class Journal:
+    """`logged` says whether this transaction has written an event, so that there is something to be sequenced."""
+
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
+        self.logged = False
 
     async def accept(self, statements: Sequence[Verified[Any]], now: int) -> tuple[dict[str, int], set[str]]:
         """Write down that these statements are being accepted.
@@ -77,40 +60,16 @@ class Journal:
             raise JtiReused
         return row.received_at
 
-    async def audit(self, entries: Iterable[AuditEntry]) -> None:
-        """Append to the audit log."""
-        rows = [
-            {
-                "patient": entry.patient,
-                "at": entry.at,
-                "event": entry.event,
-                "actor": entry.actor,
-                "grant_id": entry.grant,
-                "statement": entry.statement,
-                "outcome": entry.outcome,
-                "capsules": entry.capsules,
-            }
-            for entry in entries
-        ]
-        if rows:
-            await self._session.execute(insert(AuditRow).values(rows))
+    async def log(self, events: Iterable[NewEvent]) -> None:
+        """Write events into their subjects' chains and into the log; once in a transaction, after all else but the
+        notices."""
+        if await log.append_events(self._session, list(events)):
+            self.logged = True
 
-    async def audit_log(self, patient: str, before: int | None, limit: int) -> list[AuditSeen]:
-        """A patient's log, newest first, from the row after number `before` on."""
-        query = select(AuditRow).where(AuditRow.patient == patient).order_by(AuditRow.seq.desc()).limit(limit)
-        if before is not None:
-            query = query.where(AuditRow.seq < before)
-        return [
-            AuditSeen(
-                patient=row.patient,
-                at=row.at,
-                event=row.event,
-                actor=row.actor,
-                grant=row.grant_id,
-                statement=row.statement,
-                outcome=row.outcome,
-                capsules=row.capsules,
-                number=row.seq,
-            )
-            for row in await self._session.scalars(query)
-        ]
+    async def events(self, subject: str, before: int | None, limit: int) -> list[LoggedEvent]:
+        """A party's chain of events, newest first, from the one after number `before` on."""
+        return await log.events(self._session, subject, before, limit)
+
+    async def erase_events(self, subject: str, upto: int) -> None:
+        """Erase the texts of a party's events up to this number; what the log holds of them stays."""
+        await log.erase(self._session, subject, upto)

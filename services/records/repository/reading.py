@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, case, literal, null, or_, select, type_coerce
+from sqlalchemy import Row, Select, and_, case, exists, func, literal, null, or_, select, type_coerce
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from services.records.models import Blob, Disclosed, GrantRow, Record, RecordVersion
+from services.records.models import Blob, Disclosed, GrantCapsule, GrantRow, GrantScopeRow, Record, RecordVersion
 from services.records.repository import visibility
 
 
@@ -20,6 +20,7 @@ class StoredVersion:
     """One version as it is stored; binary members in base64url. `number` is its place in the list it was read for."""
 
     number: int
+    patient: str
     record: str
     version: int
     manifest: str
@@ -34,11 +35,24 @@ class StoredVersion:
 
 
 @dataclass(frozen=True)
+class StoredManifest:
+    """What one version says of itself, and the grant it was written under; `number` is the version."""
+
+    number: int
+    manifest: str
+    authority: str | None
+
+
+@dataclass(frozen=True)
 class StoredBody:
-    """Where a body is: in the database (`inline`, base64url) or, where that is absent, in the blob store."""
+    """Where a body is: in the database (`inline`, base64url) or, where that is absent, in the blob store.
+
+    `capsules` are, by patient, the hashes of the capsules of the versions that it is fetched as the body of.
+    """
 
     size: int
     inline: str | None
+    capsules: Mapping[str, tuple[str, ...]]
 
 
 class Reading:
@@ -105,6 +119,97 @@ class Reading:
         )
         return [_stored(row) for row in await self._session.execute(query)]
 
+    async def patient_of(self, record: str) -> str | None:
+        """Whose record it is; None if there is none of this id."""
+        patient: str | None = await self._session.scalar(select(Record.patient).where(Record.id == record))
+        return patient
+
+    async def capsule_of_visible(self, patient: str, record: str, version: int, caller: str, now: int) -> str | None:
+        """The hash of a version's capsule, if the caller may see this version of the patient's record."""
+        capsule: str | None = await self._session.scalar(
+            select(RecordVersion.capsule_hash).where(
+                RecordVersion.patient == patient,
+                RecordVersion.record == record,
+                RecordVersion.version == version,
+                visibility.visible_to(caller, now),
+            )
+        )
+        return capsule
+
+    async def vouched_from(self, patient: str, record: str, version: int) -> int:
+        """From which version on a reader other than the patient has to know a record in order to judge `version`.
+
+        From the newest version by the patient on, who vouches for what was before. Where a grant that was written
+        under after it is limited to capsules, from the version on that has the capsule listed, if that is earlier.
+        """
+        own = await self._session.scalar(
+            select(func.max(RecordVersion.version)).where(
+                RecordVersion.patient == patient,
+                RecordVersion.record == record,
+                RecordVersion.version <= version,
+                RecordVersion.author == patient,
+            )
+        )
+        if own is None:
+            return 1
+        amended, before, listed = (aliased(RecordVersion) for _ in range(3))
+        newest_listed = (
+            select(func.max(listed.version).label("version"))
+            .select_from(amended)
+            .join(GrantScopeRow, GrantScopeRow.grant_id == amended.grant_id)
+            .join(
+                GrantCapsule,
+                and_(GrantCapsule.grant_id == GrantScopeRow.grant_id, GrantCapsule.entry == GrantScopeRow.entry),
+            )
+            .join(
+                before,
+                and_(
+                    before.patient == amended.patient,
+                    before.record == amended.record,
+                    before.version == amended.version - 1,
+                    before.scope == GrantScopeRow.scope,
+                ),
+            )
+            .join(
+                listed,
+                and_(
+                    listed.patient == amended.patient,
+                    listed.capsule_hash == GrantCapsule.capsule_hash,
+                    listed.record == amended.record,
+                    listed.version < amended.version,
+                ),
+            )
+            .where(
+                amended.patient == patient,
+                amended.record == record,
+                amended.version > own,
+                amended.version <= version,
+            )
+            .group_by(amended.version)
+            .subquery()
+        )
+        first = await self._session.scalar(select(func.min(newest_listed.c.version)))
+        return own if first is None else min(own, first)
+
+    async def manifests(
+        self, patient: str, record: str, *, first: int, before: int, after: int | None, limit: int
+    ) -> list[StoredManifest]:
+        """The manifests of versions `first` up to, and without, `before`, oldest first."""
+        query = (
+            select(RecordVersion.version.label("number"), RecordVersion.manifest, GrantRow.statement.label("authority"))
+            .outerjoin(GrantRow, GrantRow.id == RecordVersion.grant_id)
+            .where(
+                RecordVersion.patient == patient,
+                RecordVersion.record == record,
+                RecordVersion.version >= first,
+                RecordVersion.version < before,
+                RecordVersion.version > (after or 0),
+            )
+            .order_by(RecordVersion.version)
+            .limit(limit)
+        )
+        return [StoredManifest(**row._mapping) for row in await self._session.execute(query)]
+
     async def with_capsules(self, patient: str, capsules: Collection[str]) -> list[StoredVersion]:
         """The versions of a patient's records with these capsules, with bodies; at most one for each."""
         query = _versions(RecordVersion.number, content=RecordVersion.body).where(
@@ -116,16 +221,40 @@ class Reading:
         """The body, if the caller has uploaded it, or is the patient or the author of a version with it, or has had
         such a version disclosed."""
         own = await self._session.scalar(select(Blob.size).where(Blob.owner == caller, Blob.sha256 == sha256))
+        shown = visibility.body_visible_to(caller, now)
         if own is not None:
-            return StoredBody(size=own, inline=None)
-        row = (
+            # Whoever has uploaded a body gets it back whatever has become of the grants it was written under.
+            shown = or_(shown, RecordVersion.author == caller)
+        capsules: dict[str, tuple[str, ...]] = {}
+        rows = await self._session.execute(
+            select(RecordVersion.patient, RecordVersion.capsule_hash)
+            .where(RecordVersion.body_hash == sha256, shown)
+            .order_by(RecordVersion.number)
+        )
+        for row in rows:
+            capsules[row.patient] = (*capsules.get(row.patient, ()), row.capsule_hash)
+        if own is not None:
+            return StoredBody(own, None, capsules)
+        found = (
             await self._session.execute(
                 select(RecordVersion.size, RecordVersion.body)
-                .where(RecordVersion.body_hash == sha256, visibility.body_visible_to(caller, now))
+                .where(RecordVersion.body_hash == sha256, RecordVersion.patient.in_(capsules))
                 .limit(1)
             )
         ).first()
-        return None if row is None else StoredBody(size=row.size, inline=row.body)
+        return None if found is None else StoredBody(found.size, found.body, capsules)
+
+    async def granters_of_body(self, caller: str, sha256: str) -> list[str]:
+        """The patients who have a version with this body and have ever given the caller a grant."""
+        patients = await self._session.scalars(
+            select(RecordVersion.patient)
+            .where(
+                RecordVersion.body_hash == sha256,
+                exists().where(GrantRow.patient == RecordVersion.patient, GrantRow.recipient == caller),
+            )
+            .distinct()
+        )
+        return list(patients)
 
     async def note_disclosed(self, grant: str, patient: str, versions: Iterable[StoredVersion]) -> None:
         """Count these versions as disclosed under the grant, each once."""
@@ -149,6 +278,7 @@ def _versions(number: object, *, content: object) -> Select[*tuple[Any, ...]]:
     return (
         select(
             number.label("number"),  # type: ignore[attr-defined]
+            RecordVersion.patient,
             RecordVersion.record,
             RecordVersion.version,
             RecordVersion.manifest,

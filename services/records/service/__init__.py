@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from services.records.service.bodies import Bodies
 from services.records.service.consents import Consents
 from services.records.service.disclosures import Disclosures
+from services.records.service.notices import NoticeStreams
 from services.records.service.reading import Reading
 from services.records.service.writing import Writing
 
@@ -20,3 +21,4 @@ class RecordsService:
     bodies: Bodies
     consents: Consents
     disclosures: Disclosures
+    notices: NoticeStreams

@@ -8,10 +8,14 @@ from dataclasses import dataclass
 from services.records.blobs import BlobStore
 from services.records.repository import Store
 from shared.clock import Clock
+from shared.db.log import NewEvent
 from shared.encoding import from_b64url
 from shared.errors import NotFound
 from shared.schemas.records import BlobStored
 from shared.tokens import Caller
+from shared.wire import MAX_CAPSULES
+
+EVENT = "body_read"
 
 
 @dataclass(frozen=True)
@@ -41,9 +45,23 @@ class Bodies:
 
     async def get(self, caller: Caller, sha256: str) -> Body:
         """A body that the caller has uploaded, or of a record that is its own, that it wrote, or that has been
-        disclosed to it; raises `NotFound` otherwise."""
+        disclosed to it; raises `NotFound` otherwise.
+
+        The patients concerned are told in their logs, of a refusal too where they have ever given the caller a grant.
+        """
+        now = self._clock()
         async with self._store.transaction() as repository:
-            found = await repository.reading.body_for(caller.did, sha256, self._clock())
+            found = await repository.reading.body_for(caller.did, sha256, now)
+            if found is None:
+                concerned = await repository.reading.granters_of_body(caller.did, sha256)
+                events = [NewEvent(one, now, EVENT, NotFound.code, actor=caller.did) for one in concerned]
+            else:
+                events = [
+                    NewEvent(patient, now, EVENT, actor=caller.did, capsules=capsules[:MAX_CAPSULES])
+                    for patient, capsules in found.capsules.items()
+                    if patient != caller.did
+                ]
+            await repository.journal.log(events)
         if found is None:
             raise NotFound
         if found.inline is not None:

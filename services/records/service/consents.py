@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from services.records.domain import check_answer, check_pending, check_request, check_shares
 from services.records.errors import AlreadyAnswered, GrantAlreadyRevoked, StaleKeyEntry
 from services.records.repository import Repository
-from services.records.repository.journal import AuditEntry
+from services.records.repository.notices import NewNotice, NoticeKind
 from services.records.service.statements import Statements, accepted
+from shared.db.log import NewEvent
 from shared.errors import NotFound, Refused
 from shared.identity import VerifiedParty
 from shared.schemas.common import Accepted
@@ -18,19 +19,20 @@ from shared.statements import (
     Denial,
     DisclosureRequest,
     Grant,
+    LogErasure,
     Revocation,
     Verified,
     WrongAudience,
     expect_audience,
 )
 from shared.tokens import Caller
-from shared.wire import Role
+from shared.wire import RECORDS_AUDIENCE, Role
 
 
 class Consents:
-    """`kick` wakes the outbox; it is called after a commit that put something there."""
+    """`kick` wakes the outbox; it is called after a commit, with the messages that were put there."""
 
-    def __init__(self, statements: Statements, kick: Callable[[], None]) -> None:
+    def __init__(self, statements: Statements, kick: Callable[[Collection[int]], None]) -> None:
         self._statements = statements
         self._kick = kick
 
@@ -43,7 +45,7 @@ class Consents:
         payload = request.payload
         # Before anything is noted: whom the registry does not know has no log.
         await self._statements.check_known(payload.aud)
-        entry = self._entry("disclosure_requested", request, patient=payload.aud)
+        entry = self._entry("requested", request, patient=payload.aud)
         async with self._statements.noting_refusals(entry):
             check_request(payload)
             _check_own_entry(recipient, payload.recipient_entry)
@@ -53,7 +55,10 @@ class Consents:
                 if new:
                     check_pending(await repository.requests.pending(payload.iss, payload.aud, entry.at))
                     await repository.requests.add(request, entry.at)
-                    await repository.journal.audit([entry])
+                    await repository.journal.log([entry])
+                    await repository.notices.add(
+                        [NewNotice(payload.aud, NoticeKind.REQUESTED, entry.at, other=payload.iss, request=request.id)]
+                    )
         return accepted(request, received[request.id])
 
     async def deny(self, caller: Caller, token: str) -> Accepted:
@@ -64,7 +69,11 @@ class Consents:
             received, new = await repository.journal.accept([denial], entry.at)
             if new:
                 await _deny(repository, denial)
-                await repository.journal.audit([entry])
+                await repository.journal.log([entry])
+                payload = denial.payload
+                await repository.notices.add(
+                    [NewNotice(payload.aud, NoticeKind.DENIED, entry.at, other=payload.iss, request=payload.request)]
+                )
         return accepted(denial, received[denial.id])
 
     async def grant(self, caller: Caller, token: str, shares: Sequence[SealedShare]) -> Accepted:
@@ -85,14 +94,17 @@ class Consents:
             for share in shares:
                 if (await self._statements.directory.resolve(share.proxy)).role is not Role.PROXY:
                     raise Refused("A party that the grant names as a proxy is none.")
+            deliveries: Collection[int] = ()
             async with self._statements.store.transaction() as repository:
                 received, new = await repository.journal.accept([grant], entry.at)
                 if new:
                     await _check_may_grant(repository, grant, entry.at)
                     await repository.grants.add(grant, entry.at)
-                    await repository.deliveries.add_shares(grant.id, {share.proxy: share.sealed for share in shares})
-                    await repository.journal.audit([entry])
-        self._kick()
+                    sealed = {share.proxy: share.sealed for share in shares}
+                    deliveries = await repository.deliveries.add_shares(grant.id, sealed)
+                    await repository.journal.log([entry])
+                    await repository.notices.add([_granted(grant, entry.at)])
+        self._kick(deliveries)
         return accepted(grant, received[grant.id])
 
     async def revoke(self, caller: Caller, token: str) -> Accepted:
@@ -104,17 +116,35 @@ class Consents:
         revocation = await self._statements.verified_for_less(caller, token, Revocation, role=Role.PATIENT)
         payload = revocation.payload
         entry = self._entry("revoked", revocation, patient=payload.iss, grant=payload.grant)
+        deliveries: Collection[int] | None = None
         async with self._statements.noting_refusals(entry), self._statements.store.transaction() as repository:
             received, new = await repository.journal.accept([revocation], entry.at)
             if new:
-                await _revoke(repository, revocation, entry.at)
-                await repository.journal.audit([entry])
-        self._kick()
+                deliveries = await _revoke(repository, revocation, entry.at)
+                await repository.journal.log([entry])
+                if deliveries is not None:
+                    await repository.notices.add(
+                        [NewNotice(payload.aud, NoticeKind.REVOKED, entry.at, other=payload.iss, grant=payload.grant)]
+                    )
+        self._kick(deliveries or ())
         return accepted(revocation, received[revocation.id])
 
-    def _entry(self, event: str, statement: Verified[Any], *, patient: str, grant: str | None = None) -> AuditEntry:
-        return AuditEntry(
-            patient=patient,
+    async def erase_events(self, caller: Caller, token: str) -> None:
+        """Erase the texts of the caller's events, as its statement says; raises `WrongAudience` besides what any
+        statement may raise."""
+        erasure, _ = await self._statements.verified(caller, token, LogErasure, role=Role.PATIENT)
+        entry = self._entry("log_erased", erasure, patient=caller.did)
+        async with self._statements.noting_refusals(entry):
+            expect_audience(erasure, RECORDS_AUDIENCE)
+            async with self._statements.store.transaction() as repository:
+                _, new = await repository.journal.accept([erasure], entry.at)
+                if new:
+                    await repository.journal.erase_events(caller.did, erasure.payload.upto)
+                    await repository.journal.log([entry])
+
+    def _entry(self, event: str, statement: Verified[Any], *, patient: str, grant: str | None = None) -> NewEvent:
+        return NewEvent(
+            subject=patient,
             at=self._statements.clock(),
             event=event,
             actor=statement.payload.iss,
@@ -146,7 +176,13 @@ async def _check_may_grant(repository: Repository, grant: Verified[Grant], now: 
         raise GrantAlreadyRevoked
 
 
-async def _revoke(repository: Repository, revocation: Verified[Revocation], now: int) -> None:
+def _granted(grant: Verified[Grant], now: int) -> NewNotice:
+    payload = grant.payload
+    return NewNotice(payload.aud, NoticeKind.GRANTED, now, other=payload.iss, request=payload.request, grant=grant.id)
+
+
+async def _revoke(repository: Repository, revocation: Verified[Revocation], now: int) -> list[int] | None:
+    """Write the tombstone; returns the messages to the proxies, or None where the grant is not known here."""
     payload = revocation.payload
     await repository.grants.lock_id(payload.grant)
     # Waits for disclosures that are being written down; none can begin to be before this transaction ends.
@@ -164,7 +200,8 @@ async def _revoke(repository: Repository, revocation: Verified[Revocation], now:
     await repository.writing.raise_floors(payload.iss, floors)
     if known is not None:
         proxies = await repository.grants.proxies(payload.grant)
-        await repository.deliveries.add_revocation(payload.grant, [proxy.did for proxy in proxies])
+        return await repository.deliveries.add_revocation(payload.grant, [proxy.did for proxy in proxies])
+    return None
 
 
 def _check_own_entry(party: VerifiedParty, entry: str) -> None:

@@ -10,10 +10,11 @@ from services.records.domain import ProxyOfGrant, Terms, check_disclosure, order
 from services.records.errors import NotEnoughProxies, UnknownGrant
 from services.records.proxies import Proxies, ProxyFailure, Reencryption
 from services.records.repository import Repository
-from services.records.repository.journal import AuditEntry
+from services.records.repository.notices import NewNotice, NoticeKind
 from services.records.repository.reading import StoredVersion
 from services.records.service.reading import record_out
 from services.records.service.statements import Statements
+from shared.db.log import NewEvent
 from shared.errors import NotFound
 from shared.schemas.records import CfragOut, DisclosedRecord, DisclosureOut, ReceiptFrom
 from shared.statements import ReencryptionRequest, Verified
@@ -49,14 +50,14 @@ class Disclosures:
             terms = (await repository.grants.terms([request.payload.grant])).get(request.payload.grant)
         if terms is None:
             raise UnknownGrant
-        entry = AuditEntry(
-            patient=terms.patient,
+        entry = NewEvent(
+            subject=terms.patient,
             at=self._statements.clock(),
             event="disclosed",
             actor=caller.did,
             grant=terms.id,
             statement=request.id,
-            capsules=len(request.payload.capsules),
+            capsules=tuple(one.capsule for one in request.payload.capsules),
         )
         async with self._statements.noting_refusals(entry):
             async with self._statements.store.transaction() as repository:
@@ -134,7 +135,7 @@ class Disclosures:
         repository: Repository,
         found: Found,
         request: Verified[ReencryptionRequest],
-        entry: AuditEntry,
+        entry: NewEvent,
     ) -> None:
         """The last look at the grant and the record of the disclosure, in one transaction that ends before anything
         leaves; a revocation that has been acknowledged before is seen here, and a later one waits."""
@@ -144,7 +145,19 @@ class Disclosures:
         await self._check(repository, terms, request)
         if new:
             await repository.reading.note_disclosed(terms.id, terms.patient, found.versions)
-            await repository.journal.audit([entry])
+            await repository.journal.log([entry])
+            await repository.notices.add(
+                [
+                    NewNotice(
+                        terms.patient,
+                        NoticeKind.DISCLOSED,
+                        now,
+                        other=request.payload.iss,
+                        grant=terms.id,
+                        count=len(found.versions),
+                    )
+                ]
+            )
 
 
 def _out(found: Found, answers: Sequence[Reencryption]) -> DisclosureOut:

@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import replace
+
 from services.records import cursors
 from services.records.domain import grant_state, request_state
-from services.records.repository import Store
 from services.records.repository.grants import StoredGrant
 from services.records.repository.reading import StoredVersion
 from services.records.repository.requests import StoredRequest
-from shared.clock import Clock
+from services.records.service.statements import Statements
+from shared.db.log import NewEvent
 from shared.errors import Forbidden, NotFound
+from shared.schemas.events import LogEventOut, LogEventPage
 from shared.schemas.records import (
-    AuditEvent,
-    AuditPage,
     GrantOut,
     GrantPage,
     GrantProxyOut,
+    PastVersion,
+    PastVersionPage,
     RecordOut,
     RecordPage,
     RequestOut,
@@ -26,9 +30,12 @@ from shared.wire import Action, Role
 
 
 class Reading:
-    def __init__(self, store: Store, clock: Clock) -> None:
-        self._store = store
-        self._clock = clock
+    """What others than its patient are shown has an event first: it is committed before anything leaves."""
+
+    def __init__(self, statements: Statements) -> None:
+        self._statements = statements
+        self._store = statements.store
+        self._clock = statements.clock
 
     async def own_records(self, caller: Caller, *, content: bool, cursor: str | None, limit: int) -> RecordPage:
         """The caller's records, newest version of each; raises `Forbidden` unless the caller is a patient."""
@@ -46,28 +53,56 @@ class Reading:
         """
         after, now = cursors.decode(cursor), self._clock()
         async with self._store.transaction() as repository:
-            terms = (await repository.grants.terms([grant])).get(grant)
-            if terms is None or terms.recipient != caller.did or not terms.holds(now) or not terms.active:
+            patient = await repository.grants.patient_of(grant)
+        if patient is None:
+            raise NotFound
+        event = NewEvent(patient, now, "listed", actor=caller.did, grant=grant)
+        async with self._statements.noting_refusals(event), self._store.transaction() as repository:
+            terms = (await repository.grants.terms([grant]))[grant]
+            if terms.recipient != caller.did or not terms.holds(now) or not terms.active:
                 raise NotFound
             if not terms.actions & {Action.READ, Action.AMEND}:
                 raise NotFound
             rows = await repository.reading.granted(
-                grant, patient=terms.patient, openable=Action.READ in terms.actions, after=after, limit=limit + 1
+                grant, patient=patient, openable=Action.READ in terms.actions, after=after, limit=limit + 1
             )
-        versions, following = cursors.page(rows, limit)
+            versions, following = cursors.page(rows, limit)
+            await repository.journal.log([_about(event, versions)])
         return RecordPage(items=[record_out(version) for version in versions], next=following)
 
     async def record(self, caller: Caller, record: str, *, cursor: str | None, limit: int) -> RecordPage:
         """The versions of one record that the caller may see, oldest first; raises `NotFound` if there is none."""
         after = cursors.decode(cursor)
-        async with self._store.transaction() as repository:
-            rows = await repository.reading.visible_versions(
-                record, caller.did, self._clock(), after=after, limit=limit + 1
-            )
-        if not rows and after is None:
-            raise NotFound
-        versions, following = cursors.page(rows, limit)
+        event = await self._look_at(caller, record)
+        async with self._statements.noting_refusals(event), self._store.transaction() as repository:
+            rows = await repository.reading.visible_versions(record, caller.did, event.at, after=after, limit=limit + 1)
+            if not rows and after is None:
+                raise NotFound
+            versions, following = cursors.page(rows, limit)
+            if caller.did != event.subject:
+                await repository.journal.log([_about(event, versions)])
         return RecordPage(items=[record_out(version) for version in versions], next=following)
+
+    async def history(
+        self, caller: Caller, record: str, version: int, *, cursor: str | None, limit: int
+    ) -> PastVersionPage:
+        """The manifests before a version that the caller may see, oldest first: all of them for the patient, for
+        others as many as they need to judge it (`vouched_from`). Raises `NotFound`."""
+        after = cursors.decode(cursor)
+        event = await self._look_at(caller, record)
+        patient = event.subject
+        async with self._statements.noting_refusals(event), self._store.transaction() as repository:
+            reading = repository.reading
+            capsule = await reading.capsule_of_visible(patient, record, version, caller.did, event.at)
+            if capsule is None:
+                raise NotFound
+            first = 1 if caller.did == patient else await reading.vouched_from(patient, record, version)
+            rows = await reading.manifests(patient, record, first=first, before=version, after=after, limit=limit + 1)
+            if caller.did != patient:
+                await repository.journal.log([replace(event, capsules=(capsule,))])
+        versions, following = cursors.page(rows, limit)
+        items = [PastVersion(manifest=one.manifest, authority=one.authority) for one in versions]
+        return PastVersionPage(items=items, next=following)
 
     async def requests(self, caller: Caller, *, inbox: bool, cursor: str | None, limit: int) -> RequestPage:
         """Disclosure requests addressed to the caller, or sent by it; newest first."""
@@ -93,27 +128,32 @@ class Reading:
             raise NotFound
         return _grant_out(found, self._clock())
 
-    async def audit(self, caller: Caller, *, cursor: str | None, limit: int) -> AuditPage:
-        """What happened to the caller's data and consent, newest first; raises `Forbidden` unless it is a patient."""
+    async def audit(self, caller: Caller, *, cursor: str | None, limit: int) -> LogEventPage:
+        """What happened to the caller's data and consent, newest first; raises `Forbidden` unless it is a patient.
+
+        The reading is an event itself, committed before anything is shown.
+        """
         _patient(caller)
         before = cursors.decode(cursor)
         async with self._store.transaction() as repository:
-            rows = await repository.journal.audit_log(caller.did, before, limit + 1)
-        entries, following = cursors.page(rows, limit)
-        events = [
-            AuditEvent(
-                seq=entry.number,
-                at=entry.at,
-                event=entry.event,
-                actor=entry.actor,
-                grant=entry.grant,
-                statement=entry.statement,
-                outcome=entry.outcome,
-                capsules=entry.capsules,
-            )
-            for entry in entries
-        ]
-        return AuditPage(items=events, next=following)
+            await repository.journal.log([NewEvent(caller.did, self._clock(), "log_read", actor=caller.did)])
+        async with self._store.transaction() as repository:
+            rows = await repository.journal.events(caller.did, before, limit + 1)
+        following = cursors.encode(rows[limit - 1].n) if len(rows) > limit else None
+        return LogEventPage(items=[LogEventOut.of(event) for event in rows[:limit]], next=following)
+
+    async def _look_at(self, caller: Caller, record: str) -> NewEvent:
+        """The event that the caller looks at a record, in its patient's chain; raises `NotFound` for a record that is
+        nobody's."""
+        async with self._store.transaction() as repository:
+            patient = await repository.reading.patient_of(record)
+        if patient is None:
+            raise NotFound
+        return NewEvent(patient, self._clock(), "record_read", actor=caller.did)
+
+
+def _about(event: NewEvent, versions: Sequence[StoredVersion]) -> NewEvent:
+    return replace(event, capsules=tuple(version.capsule_hash for version in versions))
 
 
 def record_out(version: StoredVersion) -> RecordOut:

@@ -9,8 +9,8 @@ from typing import Any, TypeVar
 
 from services.records.errors import StaleKeyEntry
 from services.records.repository import Store
-from services.records.repository.journal import AuditEntry
 from shared.clock import Clock
+from shared.db.log import NewEvent
 from shared.errors import DatabaseUnavailable, Forbidden, PcehrError, Refused, RegistryUnavailable
 from shared.identity import VerifiedParty
 from shared.registry_client import PartyDirectory
@@ -72,7 +72,7 @@ class Statements:
         return None if received_at is None else accepted(statement, received_at)
 
     @asynccontextmanager
-    async def noting_refusals(self, entry: AuditEntry) -> AsyncIterator[None]:
+    async def noting_refusals(self, entry: NewEvent) -> AsyncIterator[None]:
         """Write a refusal inside the block into the patient's log, in a transaction that the refusal cannot undo.
 
         What a stranger is refused, who holds no grant of the patient's and never did, is not written: anybody could
@@ -84,8 +84,8 @@ class Statements:
             raise
         except PcehrError as refusal:
             async with self.store.transaction() as repository:
-                if entry.actor == entry.patient or await repository.grants.is_between(entry.patient, entry.actor):
-                    await repository.journal.audit([replace(entry, outcome=refusal.code)])
+                if entry.actor == entry.subject or await repository.grants.is_between(entry.subject, entry.actor):
+                    await repository.journal.log([replace(entry, outcome=refusal.code)])
             raise
 
     def _fresh(self, token: str, kind: type[P], party: VerifiedParty, role: Role | None) -> Verified[P]:

@@ -8,9 +8,10 @@ from collections.abc import Sequence
 from services.records.domain import Before, Head, Parts, check_author, check_floor, check_parts, check_succession
 from services.records.errors import BlobMissing, RecordSwapped, VersionConflict
 from services.records.repository import Repository
-from services.records.repository.journal import AuditEntry
+from services.records.repository.notices import NewNotice, NoticeKind
 from services.records.repository.writing import NewVersion
 from services.records.service.statements import Statements, accepted
+from shared.db.log import NewEvent
 from shared.errors import Forbidden, Refused
 from shared.schemas.common import Accepted
 from shared.schemas.records import RecordIn
@@ -41,7 +42,7 @@ class Writing:
         patient = versions[0].manifest.payload.aud
         if any(version.manifest.payload.aud != patient for version in versions):
             raise Refused("The manifests of one batch name one patient.")
-        refusal = _entry(versions[0], self._statements.clock(), capsules=len(versions))
+        refusal = _entry(versions, self._statements.clock())
         async with self._statements.noting_refusals(refusal):
             # Parsing a hundred capsules takes long enough to be worth a thread.
             await asyncio.to_thread(_check_parts, versions)
@@ -80,7 +81,10 @@ async def _store(repository: Repository, patient: str, versions: Sequence[NewVer
     await repository.writing.move_heads(moved)
     if not await repository.writing.add_versions(versions, now):
         raise RecordSwapped("The capsule is that of another version; each version has a content key of its own.")
-    await repository.journal.audit(_entry(version, now, capsules=1) for version in versions)
+    await repository.journal.log(_entry([version], now) for version in versions)
+    author = manifests[0].payload.iss
+    if author != patient:
+        await repository.notices.add([NewNotice(patient, NoticeKind.WRITTEN, now, other=author, count=len(versions))])
 
 
 async def _versions_before(
@@ -132,14 +136,15 @@ def _check_parts(versions: Sequence[NewVersion]) -> None:
         check_parts(version.manifest.payload, version.parts)
 
 
-def _entry(version: NewVersion, now: int, *, capsules: int) -> AuditEntry:
-    manifest = version.manifest
-    return AuditEntry(
-        patient=manifest.payload.aud,
+def _entry(versions: Sequence[NewVersion], now: int) -> NewEvent:
+    """The event that these versions, of one batch, are written or refused; the statement is that of the first."""
+    manifest = versions[0].manifest
+    return NewEvent(
+        subject=manifest.payload.aud,
         at=now,
         event=EVENT,
         actor=manifest.payload.iss,
         grant=manifest.payload.grant,
         statement=manifest.id,
-        capsules=capsules,
+        capsules=tuple(version.manifest.payload.capsule for version in versions),
     )

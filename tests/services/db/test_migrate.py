@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import shutil
 import sys
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import asyncpg
 import pytest
 from alembic.util import CommandError
+from sqlalchemy.exc import DBAPIError
 
 from shared.db import migrate
 from shared.db.engine import violated_constraint
@@ -18,7 +20,44 @@ EXAMPLE = Path(__file__).parent / "example_migrations"
 FreshDatabase = Callable[..., Awaitable[str]]
 
 
-async def run_migrate(url: str | None, *arguments: str) -> tuple[int, str]:
+COLUMN = '''"""A column."""
+
+import sqlalchemy as sa
+from alembic import op
+
+revision = "0003"
+down_revision = "0002"
+
+
+def upgrade() -> None:
+    op.add_column("notes", sa.Column("kind", sa.Text, nullable=False, server_default="plain"))
+'''
+INDEX = '''"""An index on it, built while others write."""
+
+from alembic import op
+
+revision = "0004"
+down_revision = "0003"
+
+
+def upgrade() -> None:
+    with op.get_context().autocommit_block():
+        op.drop_index("ix_notes_kind", "notes", postgresql_concurrently=True, if_exists=True)
+        op.create_index("ix_notes_kind", "notes", ["kind"], postgresql_concurrently=True)
+'''
+
+
+@pytest.fixture
+def next_release(tmp_path: Path) -> Path:
+    """The migrations of the example's next release."""
+    folder = tmp_path / "next"
+    shutil.copytree(EXAMPLE, folder)
+    (folder / "versions" / "0003_kind.py").write_text(COLUMN, "utf-8")
+    (folder / "versions" / "0004_kind_index.py").write_text(INDEX, "utf-8")
+    return folder
+
+
+async def run_migrate(url: str | None, *arguments: str, script_location: Path = EXAMPLE) -> tuple[int, str]:
     environment = {name: value for name, value in os.environ.items() if "DATABASE_URL" not in name}
     if url is not None:
         environment["PCEHR_DATABASE_URL"] = url
@@ -28,7 +67,7 @@ async def run_migrate(url: str | None, *arguments: str) -> tuple[int, str]:
         "shared.db.migrate",
         "registry",
         "--script-location",
-        str(EXAMPLE),
+        str(script_location),
         *arguments,
         cwd=Path(__file__).parents[3],
         env=environment,
@@ -63,6 +102,64 @@ async def test_two_replicas_that_migrate_at_once_both_succeed(fresh_database: Fr
     outcomes = await asyncio.gather(*(run_migrate(url) for _ in range(3)))
     assert outcomes == [(0, "")] * 3
     assert await run_migrate(url, "--check") == (0, "")
+
+
+async def test_migrations_at_once_stay_out_of_the_way_of_an_index_built_concurrently(
+    fresh_database: FreshDatabase, next_release: Path
+) -> None:
+    url = await fresh_database()
+    outcomes = await asyncio.gather(*(run_migrate(url, script_location=next_release) for _ in range(3)))
+    assert outcomes == [(0, "")] * 3
+    connection = await asyncpg.connect(url)
+    assert await connection.fetchval("SELECT indisvalid FROM pg_index WHERE indexrelid = 'ix_notes_kind'::regclass")
+    await connection.close()
+
+
+async def test_a_database_of_a_newer_release_is_refused_and_stays_as_it_is(
+    fresh_database: FreshDatabase, next_release: Path
+) -> None:
+    url = await fresh_database()
+    await migrate.upgrade("example", url, script_location=next_release)
+    status, output = await run_migrate(url)
+    assert status == 2
+    assert output == "The tables are of a newer release (revision 0004); nothing was changed.\n"
+    assert (await run_migrate(url, "--check"))[0] == 1
+    assert await migrate.is_at_head("example", url, script_location=next_release)
+
+
+async def test_a_table_in_use_is_given_up_soon_and_nothing_is_changed(
+    fresh_database: FreshDatabase, next_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "TABLE_LOCK_SECONDS", 1)
+    url = await fresh_database("example", script_location=EXAMPLE)
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute("SELECT FROM notes")
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            await migrate.upgrade("example", url, script_location=next_release)
+    await other.close()
+    assert await migrate.is_at_head("example", url, script_location=EXAMPLE)
+    await migrate.upgrade("example", url, script_location=next_release)
+
+
+async def test_an_index_that_was_given_up_half_way_is_built_when_the_migration_runs_again(
+    fresh_database: FreshDatabase, next_release: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(migrate, "TABLE_LOCK_SECONDS", 1)
+    (next_release / "versions" / "0004_kind_index.py").rename(next_release / "later.py")
+    url = await fresh_database()
+    await migrate.upgrade("example", url, script_location=next_release)
+    (next_release / "later.py").rename(next_release / "versions" / "0004_kind_index.py")
+    valid = "SELECT indisvalid FROM pg_index WHERE indexrelid = to_regclass('ix_notes_kind')"
+    other = await asyncpg.connect(url)
+    async with other.transaction():
+        await other.execute("INSERT INTO notes (id, body) VALUES ('a', 'in the way')")
+        with pytest.raises(DBAPIError, match="lock timeout"):
+            await migrate.upgrade("example", url, script_location=next_release)
+        assert await other.fetchval(valid) is False
+    await migrate.upgrade("example", url, script_location=next_release)
+    assert await other.fetchval(valid) is True
+    await other.close()
 
 
 async def test_check_says_by_its_exit_status_whether_the_database_is_at_head(fresh_database: FreshDatabase) -> None:

@@ -23,6 +23,8 @@ class FakeRegistry:
         self.parties: dict[str, TestParty] = {}
         self.chains: dict[str, list[str]] = {}
         self.away = False
+        self.logs: dict[str, str] = {}
+        """Origins by kind, as discovery names them; without them there is no discovery."""
         self.lie: httpx.Response | None = None
         """What it answers to everybody who asks for a chain of keys, whatever the truth is."""
         self.answer_to_enrolment = httpx.Response(201, json={})
@@ -49,12 +51,26 @@ class FakeRegistry:
         if path == "/v1/proxies":
             self.enrolments.append(json.loads(request.content)["key_entry"])
             return httpx.Response(self.answer_to_enrolment.status_code, content=self.answer_to_enrolment.content)
+        if path == "/.well-known/pcehr" and self.logs:
+            return httpx.Response(200, json=self._discovery())
         if path == "/.well-known/jwks.json":
             return httpx.Response(200, json={"keys": [jwk(self._key.verify_key)]})
         if self.lie is not None:
             return httpx.Response(self.lie.status_code, content=self.lie.content)
         chain = self._chain(path.removeprefix("/v1/parties/"))
         return httpx.Response(404, json={}) if chain is None else httpx.Response(200, json={"entries": chain})
+
+    def _discovery(self) -> dict[str, Any]:
+        return {
+            "issuer": URL,
+            "token_endpoint": f"{URL}/v1/oauth/token",
+            "jwks_uri": f"{URL}/.well-known/jwks.json",
+            "records_url": "http://records.test",
+            "threshold": 2,
+            "registry_log": self.logs["registry"],
+            "records_log": self.logs["records"],
+            "witness_faults": 0,
+        }
 
     def _chain(self, did: str) -> list[str] | None:
         if did in self.chains:

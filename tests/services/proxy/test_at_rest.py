@@ -77,7 +77,7 @@ async def test_a_kfrag_that_is_missing_is_a_fault_and_releases_nothing(world: Wo
     grant = await world.stored()
     await world.rows("DELETE FROM kfrags")
     refused(await world.reencrypt(grant, (0, world.envelope())), 503, "unavailable")
-    assert await world.count("audit") == 1
+    assert await world.count("log_events") == 1
 
 
 async def test_another_seed_is_not_ready_and_opens_nothing(world: World) -> None:

@@ -76,10 +76,10 @@ def test_a_share_is_split_into_exactly_what_the_grant_names_or_refused(extra: in
 
 @given(some.integers(0, 2**63 - 1))
 def test_cursors_round_trip(seq: int) -> None:
-    assert domain.seq_of(domain.cursor_of(seq)) == seq
+    assert domain.number_of(domain.cursor_of(seq)) == seq
 
 
 @given(some.text(max_size=20))
 def test_a_cursor_is_ours_or_malformed(text: str) -> None:
     with suppress(Malformed):
-        assert domain.cursor_of(domain.seq_of(text)) == text
+        assert domain.cursor_of(domain.number_of(text)) == text

@@ -64,7 +64,7 @@ async def test_a_share_posted_many_times_at_once_gets_one_receipt(world: World) 
     answers = await asyncio.gather(*[world.post_share(grant) for _ in range(6)])
     assert {answer.status_code for answer in answers} == {200}
     assert len({answer.content for answer in answers}) == 1
-    assert (await world.count("kfrags"), await world.count("audit")) == (2, 1)
+    assert (await world.count("kfrags"), await world.count("log_events")) == (2, 1)
 
 
 async def test_two_replicas_start_at_once_with_one_key_entry(idle_world: World) -> None:

@@ -96,7 +96,7 @@ async def test_a_killed_worker_is_a_503_and_the_same_request_works_afterwards(wo
     for pid in _pids(world.app.state.service._arithmetic):
         os.kill(pid, signal.SIGKILL)
     refused(await posted, 503, "unavailable")
-    assert await world.count("audit") == 1
+    assert await world.count("log_events") == 1
     again = await world.http.post("/v1/reencryptions", json=body)
     assert again.status_code == 200
     assert len(again.json()["cfrags"]) == 200

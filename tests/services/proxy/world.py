@@ -18,6 +18,9 @@ from shared import statements as st
 from shared.crypto.sealing import seal
 from shared.crypto.umbral import Capsule, CapsuleFrag, decrypt_reencrypted, encrypt
 from shared.encoding import b64url, from_b64url, sha256
+from shared.transparency.checkpoints import parse_checkpoint, verify_checkpoint
+from shared.transparency.entries import Event, parse_event
+from shared.transparency.merkle import leaf_hash, verify_inclusion
 from shared.wire import Role
 from tests.services.proxy.fake_registry import URL, FakeRegistry
 from tests.services.signing_parties import SignedGrant, TestClock, TestParty
@@ -160,6 +163,41 @@ class World:
         token = self.registry.token(party, audience or self.proxy.did, now=self.clock.now)
         return await self.http.get("/v1/audit", params=params, headers={"Authorization": f"Bearer {token}"})
 
+    async def logged(self) -> list[Event]:
+        """Every event that the proxy has written, newest first, seen from outside."""
+        return [parse_event(row["text"]) for row in await self.rows("SELECT text FROM log_events ORDER BY entry DESC")]
+
+    async def shown_events(self, party: TestParty) -> list[dict[str, Any]]:
+        """The newest hundred events of a party, as they are shown; this reading is the newest one."""
+        response = await self.audit(party, limit=100)
+        assert response.status_code == 200, response.text
+        items: list[dict[str, Any]] = response.json()["items"]
+        return items
+
+    async def events(self, party: TestParty) -> list[Event]:
+        """The same, parsed."""
+        return [parse_event(item["event"]) for item in await self.shown_events(party)]
+
+    async def post_erasure(self, party: TestParty, token: str) -> httpx.Response:
+        headers = {"Authorization": f"Bearer {self.registry.token(party, self.proxy.did, now=self.clock.now)}"}
+        return await self.http.post("/v1/audit/erasures", json={"statement": token}, headers=headers)
+
+    async def erase(self, party: TestParty, *, upto: int) -> httpx.Response:
+        return await self.post_erasure(party, party.log_erasure(self.proxy.did, upto, now=self.clock.now))
+
+    async def proven(self, commitments: Sequence[bytes]) -> None:
+        """Return when the proxy has proven that its log holds all of these."""
+        body = {"leaves": [b64url(leaf_hash(one)) for one in commitments], "size": 0}
+        async with asyncio.timeout(10):
+            while (response := await self.http.post("/v1/log/inclusion", json=body)).status_code == 503:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        checkpoint = verify_checkpoint(answer["checkpoint"], parse_checkpoint(answer["checkpoint"]).origin)
+        for one, item in zip(commitments, answer["items"], strict=True):
+            path = [from_b64url(step, 32) for step in item["path"]]
+            verify_inclusion(leaf_hash(one), item["index"], checkpoint.size, path, checkpoint.root)
+
     async def until_somebody_waits_for_a_lock(self, waiters: int = 1) -> None:
         """Until so many connections to this database wait for one another."""
         query = (
@@ -177,4 +215,4 @@ def refused(response: httpx.Response, status: int, code: str) -> None:
     """The answer is this problem, in the form that all problems have, and nothing else."""
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     assert response.headers["content-type"] == "application/problem+json"
-    assert set(response.json()) == {"type", "title", "status", "detail", "code"}
+    assert set(response.json()) == {"type", "title", "status", "detail", "code", "trace_id"}

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -20,7 +21,11 @@ from shared.crypto.umbral import KFRAG_SIZE, Capsule, KeyFrag, PublicKey, Verifi
 from shared.encoding import b64url, from_b64url
 from shared.identity import verify_chain
 from shared.tokens import jwk, mint_access_token
+from shared.transparency.checkpoints import cosign
+from shared.transparency.errors import StaleSize
+from shared.transparency.witnessing import AddCheckpoint, Known, judge
 from shared.wire import RECORDS_AUDIENCE, Role
+from shared.witness_client import SIZE_TYPE
 from tests.services.signing_parties import TestClock, TestParty
 
 REGISTRY = "http://registry.invalid"
@@ -33,6 +38,8 @@ class FakeRegistry:
         self._clock = clock
         self._key = SigningKey(bytes(31) + b"\x07")
         self.parties: dict[str, TestParty] = {}
+        self.listed: list[TestParty] = []
+        """The directory of proxies; while nobody is in it, the service publishes its log by itself."""
         self.away = False
 
     def party(self, role: Role, **details: Any) -> TestParty:
@@ -54,6 +61,12 @@ class FakeRegistry:
     async def answer(self, request: httpx.Request) -> httpx.Response:
         if self.away:
             raise httpx.ConnectError("away")
+        if request.url.path == "/v1/proxies":
+            items = [
+                {"did": party.did, "role": party.role, "seq": party.seq, "entries": party.entries}
+                for party in self.listed
+            ]
+            return httpx.Response(200, json={"items": items})
         if request.url.path == "/.well-known/jwks.json":
             return httpx.Response(200, json={"keys": [jwk(self._key.verify_key)]})
         party = self.parties.get(unquote(request.url.path).removeprefix("/v1/parties/"))
@@ -96,12 +109,15 @@ class FakeProxy:
     kfrags: dict[str, tuple[st.Grant, list[VerifiedKeyFrag]]] = field(default_factory=dict)
     erased: set[str] = field(default_factory=set)
     kept: dict[str, httpx.Response] = field(default_factory=dict)
+    witnessed: Known | None = None
 
     @property
     def did(self) -> str:
         return self.party.did
 
     async def answer(self, request: httpx.Request) -> httpx.Response:
+        if request.url.path == "/v1/witness/add-checkpoint":
+            return self._witness(await request.aread())
         self.calls[request.url.path] += 1
         if self.delay:
             await asyncio.sleep(self.delay)
@@ -119,6 +135,16 @@ class FakeProxy:
         if self.before_answer is not None:
             await self.before_answer()
         return response
+
+    def _witness(self, body: bytes) -> httpx.Response:
+        submission = AddCheckpoint.parse(body)
+        try:
+            checkpoint = judge(self.witnessed, submission, submission.origin)
+        except StaleSize as stale:
+            return httpx.Response(409, headers={"content-type": SIZE_TYPE}, content=f"{stale.size}\n".encode())
+        self.witnessed = Known(checkpoint.size, checkpoint.root)
+        line = cosign(checkpoint, self.did, self.party.identity_key(), int(time.time()))
+        return httpx.Response(200, headers={"content-type": "text/plain; charset=utf-8"}, content=line.encode())
 
     def _store(self, body: dict[str, Any]) -> httpx.Response:
         grant = st.verify_stored(body["grant"], st.Grant, self._issuer(body["grant"], st.Grant))

@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from shared.encoding import b64url
+from shared.transparency.entries import parse_event
 from shared.wire import Action, Purpose, Role
 from tests.services.records.world import World, refused
 from tests.services.signing_parties import DAY, TestParty, id_of, random_hash
@@ -52,7 +53,7 @@ async def test_a_request_reaches_the_patient_and_stays_with_its_sender(world: Wo
     assert await inbox(world) == [item]
     assert (await world.get("/v1/disclosure-requests", world.doctor, box="sent")).json()["items"] == [item]
     assert (await world.get("/v1/disclosure-requests", world.doctor, box="inbox")).json()["items"] == []
-    assert await world.audit() == [("disclosure_requested", "done")]
+    assert await world.audit() == [("requested", "done")]
 
 
 async def test_the_same_request_twice_has_one_effect_and_one_answer(world: World) -> None:
@@ -97,7 +98,7 @@ async def test_unknown_party_when_the_one_asked_has_not_signed_up(world: World) 
 
 async def test_nothing_is_kept_of_a_request_to_whom_the_registry_does_not_know(world: World) -> None:
     refused(await file(world, world.doctor.disclosure_request(TestParty(Role.PATIENT))), 404, "unknown_party")
-    assert await world.sql("SELECT * FROM audit") == []
+    assert await world.sql("SELECT * FROM log_entries") == []
     assert await world.sql("SELECT * FROM disclosure_requests") == []
     assert await world.sql("SELECT * FROM statements") == []
 
@@ -107,7 +108,7 @@ async def test_a_strangers_refused_request_is_not_written_into_the_patients_log(
     assert await world.audit() == []
     await world.may_write(Action.APPEND)
     refused(await file(world, world.doctor.disclosure_request(world.patient, lifetime=91 * DAY)), 422, "refused")
-    assert await world.audit() == [("granted", "done"), ("disclosure_requested", "refused")]
+    assert await world.audit() == [("granted", "done"), ("requested", "refused")]
 
 
 async def test_too_many_requests(world: World) -> None:
@@ -520,7 +521,7 @@ async def test_the_log_shows_what_was_done_and_what_was_refused(world: World) ->
     await deny(world, request)
     await deny(world, request)
     assert await world.audit() == [
-        ("disclosure_requested", "done"),
+        ("requested", "done"),
         ("denied", "done"),
         ("denied", "already_answered"),
     ]
@@ -546,8 +547,9 @@ async def test_lists_go_on_with_next_newest_first(world: World) -> None:
     shown = await in_pages(world, "/v1/disclosure-requests", box="inbox")
     assert [item["id"] for item in shown] == requests[::-1]
     assert [item["id"] for item in await in_pages(world, "/v1/grants", box="given")] == grants[::-1]
-    log = await in_pages(world, "/v1/me/audit")
-    assert [item["statement"] for item in log] == [*grants[::-1], *requests[::-1]]
+    log = [parse_event(item["event"]) for item in await in_pages(world, "/v1/me/audit")]
+    # Each page is a reading, newer than the pages after it; the first page shows the first.
+    assert [event.statement for event in log] == [None, *grants[::-1], *requests[::-1]]
 
 
 async def test_malformed_cursor(world: World) -> None:

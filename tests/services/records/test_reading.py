@@ -240,7 +240,8 @@ async def test_every_operation_needs_a_token(world: World) -> None:
     document = world.app.openapi()
     for path, operations in document["paths"].items():
         for method in operations:
-            if path.startswith("/v1/"):
+            # The log's heads and proofs are for everybody.
+            if path.startswith("/v1/") and not path.startswith("/v1/log/"):
                 filled = path.replace("{record}", "0198f000-0000-7000-8000-000000000001")
                 filled = filled.replace("{grant}", random_hash()).replace("{sha256}", random_hash())
                 response = await world.http.request(method, filled)

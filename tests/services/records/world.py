@@ -15,10 +15,17 @@ from fastapi import FastAPI
 
 from services.records.main import build
 from services.records.settings import Settings
+from shared.crypto.signing import SigningKey
+from shared.encoding import b64url, from_b64url
+from shared.transparency.checkpoints import origin_of, verify_checkpoint
+from shared.transparency.entries import Event, parse_event
+from shared.transparency.merkle import leaf_hash, verify_inclusion
 from shared.wire import Action, Role
 from tests.services.records.network import REGISTRY, FakeProxy, FakeRegistry, Network
 from tests.services.signing_parties import SealedRecord, SignedGrant, TestClock, TestParty
 
+LOG_SEED = bytes(range(2, 34))
+LOG_ORIGIN = origin_of("records", SigningKey(LOG_SEED).verify_key)
 PATIENCE = 10.0
 """Seconds after which something that should happen by itself counts as not happening."""
 
@@ -43,6 +50,7 @@ class World:
         values: dict[str, Any] = {
             "PCEHR_DATABASE_URL": self.database_url,
             "registry_url": REGISTRY,
+            "log_signing_key": b64url(LOG_SEED),
             "blob_dir": self.blob_dir,
             "party_cache_seconds": 0,
             "http_timeout_seconds": 2.0,
@@ -146,10 +154,44 @@ class World:
             await asyncio.sleep(0.01)
         return found
 
+    async def shown_events(self, party: TestParty | None = None) -> list[dict[str, Any]]:
+        """The newest hundred events of a patient, as they are shown; this reading is the newest one."""
+        response = await self.get("/v1/me/audit", party or self.patient, limit=100)
+        assert response.status_code == 200, response.text
+        items: list[dict[str, Any]] = response.json()["items"]
+        return items
+
+    async def events(self, party: TestParty | None = None) -> list[Event]:
+        """What a patient's log says but for its readings, oldest first."""
+        shown = [item["event"] for item in reversed(await self.shown_events(party))]
+        return [event for event in map(parse_event, filter(None, shown)) if event.event != "log_read"]
+
     async def audit(self, patient: TestParty | None = None) -> list[tuple[str, str]]:
-        """Events and outcomes of a patient's log, oldest first."""
-        page = (await self.get("/v1/me/audit", patient or self.patient, limit=100)).json()
-        return [(item["event"], item["outcome"]) for item in reversed(page["items"])]
+        """The same as events and outcomes."""
+        return [(event.event, event.outcome) for event in await self.events(patient)]
+
+    async def erase(self, party: TestParty, token: str) -> httpx.Response:
+        return await self.post("/v1/me/audit/erasures", party, {"statement": token})
+
+    async def without_log(self, table: str = "log_entries") -> None:
+        """From now on nothing can be written into this table of the log."""
+        await self.sql(
+            "CREATE FUNCTION broken() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE EXCEPTION ''; END $$"
+        )
+        await self.sql(f"CREATE TRIGGER broken BEFORE INSERT ON {table} FOR EACH ROW EXECUTE FUNCTION broken()")
+
+    async def proven(self, commitments: Sequence[bytes]) -> None:
+        """Return when the service has proven that its log holds all of these."""
+        body = {"leaves": [b64url(leaf_hash(one)) for one in commitments], "size": 0}
+        async with asyncio.timeout(PATIENCE):
+            while (response := await self.http.post("/v1/log/inclusion", json=body)).status_code == 503:  # noqa: ASYNC110
+                await asyncio.sleep(0.02)
+        assert response.status_code == 200, response.text
+        answer = response.json()
+        checkpoint = verify_checkpoint(answer["checkpoint"], LOG_ORIGIN)
+        for one, item in zip(commitments, answer["items"], strict=True):
+            path = [from_b64url(step, 32) for step in item["path"]]
+            verify_inclusion(leaf_hash(one), item["index"], checkpoint.size, path, checkpoint.root)
 
     async def sql(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
         connection = await asyncpg.connect(self.database_url)

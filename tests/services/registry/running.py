@@ -17,12 +17,16 @@ from services.registry.settings import Settings
 from shared.crypto.signing import SigningKey
 from shared.encoding import b64url
 from shared.tokens import ASSERTION_TYPE_URN, make_client_assertion
+from shared.transparency.checkpoints import origin_of
 from shared.wire import Role
 from tests.services.signing_parties import TestClock, TestParty
 
 PUBLIC_URL = "https://registry.example"
 TOKEN_ENDPOINT = f"{PUBLIC_URL}/v1/oauth/token"
 SIGNING_SEED = bytes(range(32))
+LOG_SEED = bytes(range(1, 33))
+LOG_ORIGIN = origin_of("registry", SigningKey(LOG_SEED).verify_key)
+RECORDS_LOG = origin_of("records", SigningKey(bytes(range(2, 34))).verify_key)
 TOKEN_KEY = SigningKey(SIGNING_SEED).verify_key
 ROUTES = {Role.PATIENT: "/v1/patients", Role.RECIPIENT: "/v1/recipients", Role.PROXY: "/v1/proxies"}
 
@@ -32,6 +36,8 @@ def settings_for(url: str, *, admitted: Collection[str] = (), **changes: Any) ->
         "database_url": SecretStr(url),
         "database_pool_size": 5,
         "token_signing_key": SecretStr(b64url(SIGNING_SEED)),
+        "log_signing_key": SecretStr(b64url(LOG_SEED)),
+        "records_log": RECORDS_LOG,
         "public_url": PUBLIC_URL,
         "records_url": "https://records.example",
         "admitted_proxies": ",".join(admitted),
@@ -117,9 +123,16 @@ class RunningRegistry:
                 await asyncio.sleep(0.02)
 
 
+def nobody_there(request: httpx.Request) -> httpx.Response:
+    """A network without proxies."""
+    raise httpx.ConnectError("nobody there", request=request)
+
+
 @asynccontextmanager
-async def running(settings: Settings, clock: TestClock) -> AsyncIterator[RunningRegistry]:
-    app = build(settings, clock=clock)
+async def running(
+    settings: Settings, clock: TestClock, transport: httpx.AsyncBaseTransport | None = None
+) -> AsyncIterator[RunningRegistry]:
+    app = build(settings, clock=clock, transport=transport or httpx.MockTransport(nobody_there))
     async with (
         app.router.lifespan_context(app),
         httpx.AsyncClient(transport=httpx.ASGITransport(app=app), base_url=PUBLIC_URL) as http,

@@ -15,7 +15,10 @@ from shared.encoding import b64url
 from shared.tokens import jwk
 from shared.wire import Role
 from tests.services.registry.running import (
+    LOG_ORIGIN,
+    LOG_SEED,
     PUBLIC_URL,
+    RECORDS_LOG,
     SIGNING_SEED,
     TOKEN_KEY,
     RunningRegistry,
@@ -53,6 +56,9 @@ async def test_the_platform_is_described(registry: RunningRegistry) -> None:
         "jwks_uri": f"{PUBLIC_URL}/.well-known/jwks.json",
         "records_url": "https://records.example",
         "threshold": 2,
+        "registry_log": LOG_ORIGIN,
+        "records_log": RECORDS_LOG,
+        "witness_faults": 0,
     }
 
 
@@ -131,10 +137,13 @@ def environment(monkeypatch: pytest.MonkeyPatch) -> pytest.MonkeyPatch:
     return monkeypatch
 
 
+@pytest.mark.usefixtures("logging_as_before")
 def test_settings_come_from_the_environment(environment: pytest.MonkeyPatch, admitted_proxy: TestParty) -> None:
     other = TestParty(Role.PROXY)
     environment.setenv("PCEHR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
     environment.setenv("PCEHR_TOKEN_SIGNING_KEY", b64url(SIGNING_SEED))
+    environment.setenv("PCEHR_LOG_SIGNING_KEY", b64url(LOG_SEED))
+    environment.setenv("PCEHR_RECORDS_LOG", RECORDS_LOG)
     environment.setenv("PCEHR_ADMITTED_PROXIES", f"{admitted_proxy.did}, {other.did},")
     environment.setenv("PCEHR_PUBLIC_URL", "https://registry.example/")
     settings = Settings()
@@ -150,10 +159,12 @@ def test_nobody_is_admitted_by_default(environment: pytest.MonkeyPatch) -> None:
     assert settings_for("postgresql://nobody@127.0.0.1:1/nothing", admitted=[]).admitted_proxies == frozenset()
 
 
-@pytest.mark.parametrize("missing", ["PCEHR_DATABASE_URL", "PCEHR_TOKEN_SIGNING_KEY"])
+@pytest.mark.parametrize("missing", ["PCEHR_DATABASE_URL", "PCEHR_TOKEN_SIGNING_KEY", "PCEHR_LOG_SIGNING_KEY"])
 def test_a_secret_has_no_default(environment: pytest.MonkeyPatch, missing: str) -> None:
     environment.setenv("PCEHR_DATABASE_URL", "postgresql://nobody@127.0.0.1:1/nothing")
     environment.setenv("PCEHR_TOKEN_SIGNING_KEY", b64url(SIGNING_SEED))
+    environment.setenv("PCEHR_LOG_SIGNING_KEY", b64url(LOG_SEED))
+    environment.setenv("PCEHR_RECORDS_LOG", RECORDS_LOG)
     environment.delenv(missing)
     with pytest.raises(ValidationError):
         Settings()

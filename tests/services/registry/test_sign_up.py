@@ -210,6 +210,28 @@ async def test_members_that_do_not_fit_are_malformed(registry: RunningRegistry, 
     assert_problem(response, 400, "malformed")
 
 
+@pytest.mark.parametrize("member", ["name", "organisation"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "Demo\x1b[2J",
+        "Demo\x9b31m",
+        "Demo\u202eecitcarP",
+        "Demo\u200bPractice",
+        "Demo\u2028",
+        "Demo\ue000",
+        " Demo",
+        "e\u0301",
+    ],
+)
+async def test_a_name_that_is_not_what_it_seems_is_malformed(registry: RunningRegistry, member: str, name: str) -> None:
+    party = TestParty(Role.RECIPIENT)
+    entry = signed(party, claims_of(party) | {member: name})
+    assert_problem(await registry.http.post("/v1/recipients", json={"key_entry": entry}), 400, "malformed")
+    entry = signed(party, claims_of(party) | {member: "[red]\u0916\u094d\u200d[/red]"})
+    assert (await registry.http.post("/v1/recipients", json={"key_entry": entry})).status_code == 201
+
+
 async def test_another_kind_of_statement_is_malformed(registry: RunningRegistry) -> None:
     party = TestParty(Role.PATIENT)
     for entry in (party.scope_key("allergies"), "a" * 200, f"{'a' * 60}.{'b' * 60}.{'c' * 60}"):

@@ -95,6 +95,7 @@ def test_the_commands_are_those_of_the_guide() -> None:
         "scopes add",
         "scopes map",
         "records add",
+        "records amend",
         "records list",
         "records show",
         "records export",
@@ -107,6 +108,13 @@ def test_the_commands_are_those_of_the_guide() -> None:
         "fetch",
         "revoke",
         "directory",
+        "contacts list",
+        "contacts add",
+        "contacts remove",
+        "proxies list",
+        "proxies pin",
+        "proxies forget",
+        "watch",
         "token",
         "status",
         "audit",
@@ -156,7 +164,23 @@ def test_a_mistyped_command_for_people_names_the_help() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["card"], ["records", "list"], ["grants"], ["requests", "list"], ["audit"], ["rotate"], ["scopes"], ["token"]],
+    [
+        ["card"],
+        ["records", "list"],
+        ["records", "amend", "x", "file"],
+        ["grants"],
+        ["requests", "list"],
+        ["audit"],
+        ["rotate"],
+        ["scopes"],
+        ["token"],
+        ["contacts", "list"],
+        ["contacts", "add", "doctor", "did:key:z6MkhaXgBZDvotDkL5257faiztiGiC2QtKLGpbnnEGta2doK"],
+        ["contacts", "remove", "doctor"],
+        ["proxies", "list"],
+        ["proxies", "pin"],
+        ["proxies", "forget"],
+    ],
 )
 def test_without_a_profile_the_error_says_how_to_make_one(arguments: list[str]) -> None:
     result = invoke(*arguments, "--json")
@@ -189,8 +213,14 @@ def test_init_does_not_overwrite_a_profile() -> None:
 
 @pytest.mark.parametrize(
     "arguments",
-    [["nurse"], ["recipient"], ["patient", "--name", "Demo Patient"]],
-    ids=["unknown role", "recipient without a name", "patient with a name"],
+    [
+        ["nurse"],
+        ["recipient"],
+        ["patient", "--name", "Demo Patient"],
+        ["recipient", "--name", "Demo\x1b[2J"],
+        ["recipient", "--name", "Demo", "--organisation", "x\u202ey"],
+    ],
+    ids=["unknown role", "recipient without a name", "patient with a name", "control in a name", "reversed name"],
 )
 def test_init_refuses_what_no_role_allows(arguments: list[str]) -> None:
     assert error_of(invoke("init", *arguments, "--yes", "--json"))["code"] == "invalid_value"
@@ -203,6 +233,11 @@ def test_init_refuses_what_no_role_allows(arguments: list[str]) -> None:
         (Role.RECIPIENT, ["audit"]),
         (Role.RECIPIENT, ["approve", "x", "--yes"]),
         (Role.RECIPIENT, ["revoke", "x"]),
+        (Role.RECIPIENT, ["records", "amend", "x", "file"]),
+        (Role.PATIENT, ["records", "amend", "x", "file", "--grant", "g"]),
+        (Role.RECIPIENT, ["proxies", "list"]),
+        (Role.RECIPIENT, ["proxies", "pin"]),
+        (Role.RECIPIENT, ["proxies", "forget"]),
         (Role.PATIENT, ["fetch"]),
     ],
 )
@@ -265,6 +300,45 @@ def test_something_that_is_no_id_of_a_party_is_refused(arguments: list[str]) -> 
     error = error_of(invoke(*arguments, "--json"))
     assert error["code"] == "invalid_value"
     assert "did:key:" in error["detail"]
+
+
+@pytest.mark.parametrize("name", ["", "did:key:z6Mk", "doc\u202etor", "x" * 121])
+def test_a_name_that_is_none_is_refused_for_a_contact(name: str) -> None:
+    make_profile(Role.PATIENT)
+    error = error_of(invoke("contacts", "add", name, Keyring.generate().did, "--json"))
+    assert error["code"] == "invalid_value"
+
+
+def test_a_contact_is_a_party() -> None:
+    make_profile(Role.PATIENT)
+    error = error_of(invoke("contacts", "add", "doctor", "Demo Practice", "--json"))
+    assert error["code"] == "invalid_value"
+    assert "did:key:" in error["detail"]
+
+
+def test_a_name_of_another_contact_is_refused() -> None:
+    make_profile(Role.PATIENT)
+    state = ClientState.load(config.profile("default").state)
+    state.contacts["doctor"] = Keyring.generate().did
+    state.save()
+    error = error_of(invoke("contacts", "add", "doctor", Keyring.generate().did, "--json"))
+    assert error["code"] == "contact_exists"
+    assert "pcehr contacts remove" in error["hint"]
+
+
+def test_a_contact_is_removed_without_a_platform(monkeypatch: pytest.MonkeyPatch) -> None:
+    make_profile(Role.PATIENT)
+    monkeypatch.delenv("PCEHR_PASSPHRASE")
+    did = Keyring.generate().did
+    state = ClientState.load(config.profile("default").state)
+    state.contacts["doctor"] = did
+    state.save()
+    removed = invoke("contacts", "remove", "doctor", "--json")
+    assert json.loads(removed.stdout) == {"name": "doctor", "did": did}
+    assert ClientState.load(config.profile("default").state).contacts == {}
+    error = error_of(invoke("contacts", "remove", "doctor", "--json"))
+    assert error["code"] == "unknown_contact"
+    assert "pcehr contacts list" in error["hint"]
 
 
 def test_status_lists_profiles_only_of_this_machine() -> None:

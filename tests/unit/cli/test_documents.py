@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import json
 import stat
+import unicodedata
 from decimal import Decimal
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any, cast
 
 import pytest
@@ -19,8 +21,9 @@ from client.cli.documents import (
     workspace,
 )
 from client.cli.failures import UnreadableFile
-from client.fhir.errors import DuplicateMember, NotJson, UnsupportedBundleType
-from client.fhir.resource import Resource, same_resource, write_resource
+from client.fhir.bundle import BundleItem, read_bundle
+from client.fhir.errors import DuplicateMember, NotJson, ResourceTooLarge, UnsupportedBundleType
+from client.fhir.resource import MAX_RESOURCE_BYTES, Resource, read_resource, same_resource, write_resource
 from client.header import RecordHeader
 from client.records import NewRecord
 from client.reports import OpenedRecord, Override, Settings
@@ -51,17 +54,24 @@ def bundle(*resources: Resource) -> bytes:
     return b'{"resourceType": "Bundle", "type": "collection", "entry": [%s]}' % entries
 
 
-def opened(body: bytes, header: dict[str, Any], path: Path | None = None) -> OpenedRecord:
-    """A record as a session hands it over; nothing here looks at the manifest."""
+NOW = 1_800_000_000
+PATIENT = "did:key:patient"
+ID = "01890000-0000-7000-8000-000000000000"
+
+
+def opened(
+    body: bytes, header: dict[str, Any], path: Path | None = None, *, record_id: str = ID, author: str = PATIENT
+) -> OpenedRecord:
+    """A record as a session hands it over; of the manifest nothing here looks at more than whose it is, and when."""
     return OpenedRecord(
-        record_id="01890000-0000-7000-8000-000000000000",
+        record_id=record_id,
         version=1,
         scope="documents",
         epoch=0,
-        author="did:key:x",
+        author=author,
         header=RecordHeader(length=len(body), **header),
         body=b"" if path else body,
-        manifest=cast(Any, None),
+        manifest=cast(Any, SimpleNamespace(payload=SimpleNamespace(aud=PATIENT, iat=NOW))),
         path=path,
     )
 
@@ -149,7 +159,9 @@ def test_what_was_stored_comes_back_as_a_bundle_with_files_beside_it(tmp_path: P
     records = [*records_from_file(source, scope_map()), *records_from_file(letter, scope_map())]
     target = tmp_path / "out" / "all.json"
     target.parent.mkdir()
-    assert save(map(as_opened, records), target) == {
+    saved = save(map(as_opened, records), target)
+    assert saved.problems == []
+    assert saved.document() == {
         "bundle": str(target),
         "resources": 2,
         "files": [str(tmp_path / "out" / "all-files" / "letter.pdf")],
@@ -163,7 +175,7 @@ def test_what_was_stored_comes_back_as_a_bundle_with_files_beside_it(tmp_path: P
 
 def test_nothing_is_written_where_there_is_nothing(tmp_path: Path) -> None:
     target = tmp_path / "all.json"
-    assert save([], target) == {"bundle": None, "resources": 0, "files": []}
+    assert save([], target).document() == {"bundle": None, "resources": 0, "files": []}
     assert list(tmp_path.iterdir()) == []
 
 
@@ -173,6 +185,19 @@ def test_nothing_is_written_where_there_is_nothing(tmp_path: Path) -> None:
         ("../../etc/passwd", "passwd"),
         ("/absolute", "absolute"),
         (".hidden", "hidden"),
+        ("..\\\\server\\share\\x.txt", "x.txt"),
+        ("-rf", "rf"),
+        ("CON", "_CON"),
+        ("con.txt", "_con.txt"),
+        ("Lpt1.tar.gz", "_Lpt1.tar.gz"),
+        ("com\u00b9", "_com\u00b9"),
+        ("console.txt", "console.txt"),
+        ("a:b|c*?.txt", "a_b_c__.txt"),
+        ("\x1b[2Jx.txt", "__2Jx.txt"),
+        ("note.txt. . ", "note.txt"),
+        ("e\u0301.txt", "\u00e9.txt"),
+        ("\u0939\u093f\u0902\u0926\u0940.txt", "\u0939\u093f\u0902\u0926\u0940.txt"),
+        ("\ufdd0\ue000.txt", "__.txt"),
         ("a\u202eb;c.txt", "a_b_c.txt"),
         ("..", "01890000-0000-7000-8000-000000000000.txt"),
         (None, "01890000-0000-7000-8000-000000000000.txt"),
@@ -182,6 +207,116 @@ def test_an_authors_file_name_leads_nowhere_else(tmp_path: Path, said: str | Non
     header = {"media_type": "text/plain", **({"filename": said} if said else {})}
     save([opened(b"text", header)], tmp_path / "x.json")
     assert [path.name for path in (tmp_path / "x-files").iterdir()] == [place]
+
+
+@pytest.mark.parametrize("said", ["漢" * 255, "漢" * 250 + ".pdf", "a" * 251 + ".txt", "x." + "漢" * 200, "é" * 255])
+def test_a_long_name_is_cut_to_what_a_file_system_takes(tmp_path: Path, said: str) -> None:
+    header = {"media_type": "text/plain", "filename": said}
+    written = save([opened(b"first", header), opened(b"second", header)], tmp_path / "x.json")
+    assert written.problems == []
+    assert [path.read_bytes() for path in written.files] == [b"first", b"second"]
+    assert all(len(path.name.encode()) <= 255 for path in written.files)
+    if said[-4:] in (".pdf", ".txt"):
+        assert all(path.suffix == said[-4:] for path in written.files)
+
+
+def test_names_that_another_file_system_takes_for_one_are_kept_apart(tmp_path: Path) -> None:
+    names = ["Note.txt", "note.txt", "NOTE.TXT", "\u00e9.txt", "E\u0301.txt", "note-2.txt"]
+    records = [opened(name.encode(), {"media_type": "text/plain", "filename": name}) for name in names]
+    written = save(records, tmp_path / "x.json")
+    assert [path.read_bytes() for path in written.files] == [name.encode() for name in names]
+    folded = {unicodedata.normalize("NFC", path.name).casefold() for path in written.files}
+    assert len(folded) == len(names)
+
+
+def test_a_file_that_is_there_already_is_not_written_over(tmp_path: Path) -> None:
+    (tmp_path / "x-files").mkdir()
+    (tmp_path / "x-files" / "NOTE.txt").write_bytes(b"mine")
+    save([opened(b"theirs", {"media_type": "text/plain", "filename": "note.txt"})], tmp_path / "x.json")
+    assert (tmp_path / "x-files" / "NOTE.txt").read_bytes() == b"mine"
+    assert (tmp_path / "x-files" / "note-2.txt").read_bytes() == b"theirs"
+
+
+# --- one record that does not fit costs no other ----------------------------------------------------------------------
+
+
+OTHER_ID = "01890000-0000-7000-8000-000000000001"
+FHIR = {"media_type": FHIR_MEDIA_TYPE}
+
+
+@pytest.mark.parametrize(
+    ("body", "code"),
+    [
+        (b"not JSON at all", "not_json"),
+        (b'{"resourceType": "Patient", "resourceType": "Patient"}', "duplicate_member"),
+        (b"[1, 2]", "invalid_resource_type"),
+        (b'{"resourceType": 7}', "invalid_resource_type"),
+        (b"\xff\xfe{}", "byte_order_mark"),
+        (b"[" * 5_000, "too_deep"),
+        (b'{"resourceType": "Binary", "data": "' + b"A" * MAX_RESOURCE_BYTES + b'"}', "resource_too_large"),
+    ],
+    ids=["text", "twice", "array", "type", "mark", "deep", "large"],
+)
+def test_a_body_that_is_no_fhir_is_a_file_and_a_problem(tmp_path: Path, body: bytes, code: str) -> None:
+    records = [
+        opened(body, FHIR, record_id=OTHER_ID),
+        opened(write_resource(ALLERGY), FHIR),
+        opened(b"text", {"media_type": "text/plain", "filename": "note.txt"}),
+    ]
+    written = save(records, tmp_path / "x.json")
+    assert [(problem.code, problem.record_id) for problem in written.problems] == [(code, OTHER_ID)]
+    assert read_bundle((tmp_path / "x.json").read_bytes()) == [BundleItem(ALLERGY)]
+    assert (tmp_path / "x-files" / f"{OTHER_ID}.json").read_bytes() == body
+    assert (tmp_path / "x-files" / "note.txt").read_bytes() == b"text"
+
+
+def test_a_resource_too_large_for_memory_is_not_read(tmp_path: Path) -> None:
+    huge = tmp_path / "huge"
+    with huge.open("wb") as file:
+        file.truncate(2**34)
+    with pytest.raises(ResourceTooLarge):
+        resource_of(opened(b"", FHIR, huge))
+
+
+def test_of_two_resources_at_one_place_the_patients_own_has_it(tmp_path: Path) -> None:
+    place = {**FHIR, "full_url": "urn:uuid:1"}
+    theirs: Resource = {"resourceType": "AllergyIntolerance", "code": {"text": "None known"}}
+    records = [
+        opened(write_resource(theirs), place, record_id=OTHER_ID, author="did:key:other"),
+        opened(write_resource(ALLERGY), place),
+        opened(write_resource(GLUCOSE), {**FHIR, "full_url": "urn:uuid:2"}, author="did:key:other"),
+    ]
+    written = save(records, tmp_path / "x.json")
+    assert [(problem.code, problem.record_id) for problem in written.problems] == [("malformed_bundle", OTHER_ID)]
+    found = {item.full_url: item.resource for item in read_bundle((tmp_path / "x.json").read_bytes())}
+    assert same_resource(found["urn:uuid:1"], ALLERGY)
+    assert same_resource(found["urn:uuid:2"], GLUCOSE)
+    assert written.resources == 2
+    assert read_resource((tmp_path / "x-files" / f"{OTHER_ID}.json").read_bytes()) == theirs
+
+
+def test_the_same_resource_twice_is_no_problem(tmp_path: Path) -> None:
+    record = opened(write_resource(ALLERGY), {**FHIR, "full_url": "urn:uuid:1"})
+    assert save([record, record], tmp_path / "x.json").problems == []
+
+
+@pytest.mark.parametrize("bound", [("MAX_ENTRIES", 1), ("MAX_BUNDLE_BYTES", 300)], ids=["entries", "bytes"])
+def test_what_is_too_much_for_one_bundle_is_beside_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, bound: tuple[str, int]
+) -> None:
+    monkeypatch.setattr(f"client.fhir.bundle.{bound[0]}", bound[1])
+    records = [opened(write_resource(ALLERGY), FHIR), opened(write_resource(GLUCOSE), FHIR, record_id=OTHER_ID)]
+    written = save(records, tmp_path / "x.json")
+    assert [(problem.code, problem.record_id) for problem in written.problems] == [("too_many_entries", OTHER_ID)]
+    assert len(read_bundle((tmp_path / "x.json").read_bytes())) == 1
+    assert same_resource(read_resource((tmp_path / "x-files" / f"{OTHER_ID}.json").read_bytes()), GLUCOSE)
+
+
+def test_a_file_that_cannot_be_written_costs_no_other(tmp_path: Path) -> None:
+    gone = opened(b"", {"media_type": "text/plain", "filename": "gone.txt"}, tmp_path / "nothing", record_id=OTHER_ID)
+    written = save([gone, opened(b"text", {"media_type": "text/plain", "filename": "note.txt"})], tmp_path / "x.json")
+    assert [(problem.code, problem.record_id) for problem in written.problems] == [("unreadable_file", OTHER_ID)]
+    assert [path.read_bytes() for path in written.files] == [b"text"]
 
 
 def test_two_files_of_one_name_are_both_kept(tmp_path: Path) -> None:

@@ -7,7 +7,7 @@ from datetime import datetime
 import pytest
 
 from client.cli.failures import AmbiguousId, InvalidValue
-from client.cli.values import choices, expiry, full_id, names, party_id
+from client.cli.values import choices, expiry, full_id, label, names, party_id
 from client.errors import UnknownGrant
 from client.keyring import Keyring
 from shared.wire import Action
@@ -29,7 +29,7 @@ def test_a_day_counts_to_its_end() -> None:
     assert datetime.fromtimestamp(end).strftime("%Y-%m-%d %H:%M") == "2027-02-01 00:00"  # noqa: DTZ006  Local time.
 
 
-@pytest.mark.parametrize("typed", ["", "soon", "0d", "-3d", "2027-02-30", "2020-01-01", "99999999d"])
+@pytest.mark.parametrize("typed", ["", "soon", "0d", "-3d", "2027-02-30", "2020-01-01", "99999999d", "99999y"])
 def test_what_is_no_time_to_come_is_refused(typed: str) -> None:
     with pytest.raises(InvalidValue):
         expiry(typed, NOW)
@@ -52,6 +52,16 @@ def test_names_are_distinct_and_in_order() -> None:
     assert names(["b,a", "a", " c "]) == ["b", "a", "c"]
     assert names([]) is None
     assert names(None) is None
+
+
+def test_a_name_is_brought_into_the_form_that_is_signed() -> None:
+    assert label(" Z\u0307o\u0301lta ") == "\u017b\u00f3lta"
+
+
+@pytest.mark.parametrize("typed", ["", " ", "a\x1b[2J", "a\u202eb", "a\nb", "x" * 121])
+def test_a_name_that_nobody_could_read_is_refused(typed: str) -> None:
+    with pytest.raises(InvalidValue):
+        label(typed)
 
 
 def test_an_id_may_be_shortened() -> None:

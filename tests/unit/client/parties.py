@@ -70,7 +70,7 @@ def id_of(token: str) -> str:
     return b64url(sha256(token.rpartition(".")[0].encode()))
 
 
-def manifest_of(patient: Party, **members: Any) -> st.Verified[st.Manifest]:
+def manifest_of(patient: Party, *, author: Party | None = None, **members: Any) -> st.Verified[st.Manifest]:
     """A manifest that stands alone, for what looks at versions only."""
     some = b64url(bytes(32))
     claims = {
@@ -85,7 +85,7 @@ def manifest_of(patient: Party, **members: Any) -> st.Verified[st.Manifest]:
         "size": 272,
         "commitment": some,
     }
-    return patient.verified(st.Manifest, patient.did, **(claims | members))
+    return (author or patient).verified(st.Manifest, patient.did, **(claims | members))
 
 
 def grant_to(patient: Party, recipient: Party, *, signer: Party | None = None, **members: Any) -> str:

@@ -34,7 +34,7 @@ def test_without_it_root_has_the_systems_folder_and_others_their_own(monkeypatch
 def test_a_profile_is_a_folder_closed_to_others(tmp_path: Path) -> None:
     profile = config.profile("doctor")
     assert profile.keystore == tmp_path / "profiles" / "doctor" / "keystore.json"
-    assert profile.state == tmp_path / "profiles" / "doctor" / "state.json"
+    assert profile.state == tmp_path / "profiles" / "doctor" / "state.db"
     assert config.profiles() == []
     profile.make_folder()
     assert profile.folder.stat().st_mode & 0o077 == 0

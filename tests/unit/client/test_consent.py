@@ -234,6 +234,7 @@ async def test_shares_go_to_pinned_proxies_only(scene: Scene) -> None:
     intruder = World(proxies=1).proxies[0]
     scene.world.proxies.append(intruder)
     scene.world.parties[intruder.did] = [intruder.key_entry()]
+    scene.world.log_key(intruder.did, scene.world.parties[intruder.did][0])
     second = await scene.share(scene.doctor, ["medications"])
     assert [proxy.did for proxy in second.proxies] == [proxy.did for proxy in first.proxies]
     assert intruder.did in await scene.patient.pin_proxies()
@@ -431,6 +432,7 @@ async def test_an_author_takes_the_newest_epoch_when_its_own_is_stale(scene: Sce
             raced.append(1)
             scene.world.floors[scope_id] = 1
             scene.world.scope_keys[scene.patient.session.did].append(newer.token)
+            scene.world.log_key(scene.patient.session.did, newer.token)
 
     newer = await scene.patient.session.sign(
         ScopeKey,

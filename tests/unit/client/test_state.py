@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-import json
+import contextlib
+import sqlite3
 import stat
 from pathlib import Path
 
@@ -17,78 +18,135 @@ from tests.unit.client.parties import Party, manifest_of
 
 
 def test_a_missing_file_is_an_empty_state(tmp_path: Path) -> None:
-    state = ClientState.load(tmp_path / "state.json")
+    state = ClientState.load(tmp_path / "state.db")
     assert state.role is None
     assert state.proxies == []
-    assert not (tmp_path / "state.json").exists()
+    assert not (tmp_path / "state.db").exists()
 
 
 def test_round_trip(tmp_path: Path) -> None:
     patient, recipient = Party(Role.PATIENT), Party(Role.RECIPIENT)
-    state = ClientState(tmp_path / "state.json")
+    state = ClientState(tmp_path / "state.db")
     state.role, state.registry_url, state.display_name = Role.PATIENT, "http://r", "Ä name"
     state.contacts["doctor"] = recipient.did
-    state.proxies = [patient.did]
+    state.pin([patient.did])
     state.note_chain(recipient.party)
     state.note_record(manifest_of(patient))
-    state.note_epoch("A" * 22, 3)
+    state.note_epoch(patient.did, "A" * 22, 3)
     state.save()
-    again = ClientState.load(tmp_path / "state.json")
-    for member in ("role", "registry_url", "display_name", "contacts", "proxies", "chains", "records", "epochs"):
+    again = ClientState.load(tmp_path / "state.db")
+    for member in ("role", "registry_url", "display_name", "contacts", "proxies"):
         assert getattr(again, member) == getattr(state, member)
+    assert again.proxies == [patient.did]
+    assert again.epochs_of(patient.did) == {"A" * 22: 3}
+    assert again.has_seen_record(patient.did, manifest_of(patient).payload.record)
     assert again.contact("doctor") == recipient.did
     assert again.contact("did:other") == "did:other"
 
 
 def test_only_the_owner_may_read_the_file(tmp_path: Path) -> None:
-    state = ClientState(tmp_path / "state.json")
+    state = ClientState(tmp_path / "state.db")
     state.save()
-    assert stat.S_IMODE((tmp_path / "state.json").stat().st_mode) == 0o600
-    assert [entry.name for entry in tmp_path.iterdir()] == ["state.json"]
+    assert stat.S_IMODE((tmp_path / "state.db").stat().st_mode) == 0o600
+    assert [entry.name for entry in tmp_path.iterdir()] == ["state.db"]
 
 
 def test_a_state_without_a_file_lives_in_memory() -> None:
     state = ClientState()
-    state.note_epoch("A" * 22, 0)
+    state.note_epoch("did:a", "A" * 22, 0)
     state.save()
+    state.note_epoch("did:a", "A" * 22, 1)
     state.save_if_changed()
+    assert state.epoch("did:a", "A" * 22) == 1
 
 
 @pytest.mark.parametrize(
-    "text",
+    "damage",
     [
-        "",
-        "{}",
-        "null",
-        '{"v":2}',
-        '{"v":1,"extra":1}',
-        '{"v":1,"v":1}',
-        '{"epochs":{"AAAAAAAAAAAAAAAAAAAAAA":-1},"v":1}',
-        '{"proxies":["nobody"],"v":1}',
-        '{"records":{"x":{"manifest":"AA","version":1}},"v":1}',
-        '{"role":"proxy-of-proxies","v":1}',
-        '{ "v": 1 }',
+        "PRAGMA user_version = 1",
+        "PRAGMA user_version = 3",
+        "PRAGMA application_id = 0",
+        "DROP TABLE profile",
+        "DROP TABLE contacts",
+        "INSERT INTO profile VALUES (1, 'proxy-of-proxies', NULL, NULL)",
     ],
 )
-def test_a_damaged_file_is_refused(tmp_path: Path, text: str) -> None:
-    path = tmp_path / "state.json"
+def test_a_file_of_another_layout_is_refused(tmp_path: Path, damage: str) -> None:
+    path = tmp_path / "state.db"
+    ClientState(path).save()
+    with contextlib.closing(sqlite3.connect(path)) as file:
+        file.execute("DELETE FROM profile")
+        file.execute(damage)
+        file.commit()
+    with pytest.raises(StateDamaged) as refusal:
+        ClientState.load(path)
+    assert refusal.value.hint
+
+
+@pytest.mark.parametrize("text", ["", "{}", '{"v":1}', "SQLite format 3"])
+def test_a_file_that_is_no_database_is_refused(tmp_path: Path, text: str) -> None:
+    path = tmp_path / "state.db"
     path.write_text(text)
     with pytest.raises(StateDamaged) as refusal:
         ClientState.load(path)
     assert refusal.value.hint
 
 
+def test_a_file_cut_short_is_refused_where_it_is_read(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    state = ClientState(path)
+    for number in range(2_000):
+        state.raise_epoch("did:a", f"{number:022}", 1)
+    state.save()
+    data = path.read_bytes()
+    path.write_bytes(data[: len(data) // 2])
+    with pytest.raises(StateDamaged):
+        ClientState.load(path).epochs_of("did:a")
+
+
+def test_a_file_that_another_program_holds_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.state_file._LOCK_SECONDS", 0.05)
+    path = tmp_path / "state.db"
+    ClientState(path).save()
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        state = ClientState(path)
+        state.role = Role.PATIENT
+        with pytest.raises(OSError, match="locked") as refusal:
+            state.save()
+        assert refusal.value.filename == str(path)
+        other.execute("ROLLBACK")
+    state.save()
+    assert ClientState.load(path).role is Role.PATIENT
+
+
+def test_what_could_not_be_saved_is_saved_next_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("client.state_file._LOCK_SECONDS", 0.05)
+    path = tmp_path / "state.db"
+    ClientState(path).save()
+    state = ClientState.load(path)
+    state.raise_epoch("did:a", "A" * 22, 4)
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(OSError, match="locked"):
+            state.save_if_changed()
+        other.execute("ROLLBACK")
+    state.save_if_changed()
+    assert ClientState.load(path).epoch("did:a", "A" * 22) == 4
+
+
 def test_save_if_changed_writes_only_what_is_new(tmp_path: Path) -> None:
-    state = ClientState(tmp_path / "state.json")
+    state = ClientState(tmp_path / "state.db")
     state.save_if_changed()
-    assert not (tmp_path / "state.json").exists()
-    state.note_epoch("A" * 22, 0)
+    assert not (tmp_path / "state.db").exists()
+    state.note_epoch("did:a", "A" * 22, 0)
     state.save_if_changed()
-    before = (tmp_path / "state.json").stat().st_ino
-    state.note_epoch("A" * 22, 0)
+    before = (tmp_path / "state.db").read_bytes()
+    state.note_epoch("did:a", "A" * 22, 0)
     state.save_if_changed()
-    assert (tmp_path / "state.json").stat().st_ino == before
-    assert json.loads((tmp_path / "state.json").read_text())["epochs"] == {"A" * 22: 0}
+    # Each transaction counts up in the header, so that the same bytes mean that there was none.
+    assert (tmp_path / "state.db").read_bytes() == before
+    assert ClientState.load(tmp_path / "state.db").epochs_of("did:a") == {"A" * 22: 0}
 
 
 def test_a_shorter_chain_is_refused() -> None:
@@ -156,8 +214,18 @@ def test_one_patients_record_does_not_stand_in_the_way_of_anothers() -> None:
 
 def test_an_earlier_epoch_is_refused() -> None:
     state = ClientState()
-    state.note_epoch("A" * 22, 2)
-    state.note_epoch("A" * 22, 2)
-    state.note_epoch("A" * 22, 5)
+    state.note_epoch("did:a", "A" * 22, 2)
+    state.note_epoch("did:a", "A" * 22, 2)
+    state.note_epoch("did:a", "A" * 22, 5)
     with pytest.raises(ScopeKeyRolledBack):
-        state.note_epoch("A" * 22, 4)
+        state.note_epoch("did:a", "A" * 22, 4)
+    state.raise_epoch("did:a", "A" * 22, 4)
+    assert state.epoch("did:a", "A" * 22) == 5
+
+
+def test_one_patients_scope_does_not_stand_in_the_way_of_anothers() -> None:
+    state = ClientState()
+    state.note_epoch("did:a", "A" * 22, 9)
+    state.note_epoch("did:b", "A" * 22, 0)
+    assert (state.epochs_of("did:a"), state.epochs_of("did:b")) == ({"A" * 22: 9}, {"A" * 22: 0})
+    assert state.epoch("did:c", "A" * 22) is None

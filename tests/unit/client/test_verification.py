@@ -25,13 +25,16 @@ from client.errors import (
 from client.records import open_header, open_record, open_record_to_file, unwrap_as_owner
 from client.sealed import GrantContent, RequestContent, open_grant, open_request, seal_content
 from client.verification import (
+    VerifiedVersion,
     check_authority,
     check_chain,
     check_grant,
+    check_history,
     check_receipt,
     check_record,
     check_request,
     check_scope_key,
+    check_version,
     entry_index,
     verifying,
 )
@@ -308,6 +311,180 @@ def test_versions_of_two_records_or_out_of_order_are_a_wrong_answer(patient: Par
             check_chain(versions, complete=False)
 
 
+# --- who may write over what ------------------------------------------------------------------------------------
+
+
+def entry_of(patient: Party, scope: str, *capsules: str) -> st.GrantScope:
+    return st.GrantScope(
+        scope=patient.keyring.scope_id(scope),
+        epoch=0,
+        delegating_key=patient.keyring.delegating(scope, 0).public_key().b64,
+        capsules=capsules or None,
+    )
+
+
+class Chain:
+    """Versions of one record, each by the patient or by an author under a grant on some scopes."""
+
+    def __init__(self, patient: Party) -> None:
+        self.patient = patient
+        self.versions: list[VerifiedVersion] = []
+
+    def add(
+        self, author: Party | None = None, scope: str = "allergies", *, may: tuple[st.GrantScope, ...] = ()
+    ) -> st.Verified[st.Manifest]:
+        grant = None
+        if author is not None:
+            entries = may or (entry_of(self.patient, scope),)
+            grant = st.verify_stored(grant_to(self.patient, author, scopes=entries), st.Grant, self.patient.party)
+        number = len(self.versions) + 1
+        record = manifest_of(
+            self.patient,
+            author=author,
+            scope=self.patient.keyring.scope_id(scope),
+            version=number,
+            prev=self.versions[-1].manifest.id if self.versions else None,
+            capsule=b64url(number.to_bytes(32, "big")),
+            grant=grant.id if grant else None,
+        )
+        self.versions.append(VerifiedVersion(record, grant))
+        return record
+
+
+@pytest.fixture
+def chain(patient: Party) -> Chain:
+    return Chain(patient)
+
+
+def check_as_everybody(versions: list[VerifiedVersion]) -> None:
+    for complete in (True, False):
+        check_history(versions, complete=complete)
+
+
+def refused_to_everybody(versions: list[VerifiedVersion]) -> None:
+    for complete in (True, False):
+        with pytest.raises(UnauthorisedAuthor):
+            check_history(versions, complete=complete)
+
+
+def test_an_amendment_within_the_scope_holds(chain: Chain, author: Party) -> None:
+    chain.add()
+    chain.add(author)
+    check_as_everybody(chain.versions)
+
+
+def test_an_amendment_of_a_record_of_another_scope_is_unauthorised(chain: Chain, author: Party) -> None:
+    chain.add(scope="mental-health")
+    chain.add(author, "allergies")
+    refused_to_everybody(chain.versions)
+
+
+def test_an_amendment_that_moves_a_record_needs_both_scopes(chain: Chain, patient: Party, author: Party) -> None:
+    chain.add(scope="medications")
+    chain.add(author, "allergies", may=(entry_of(patient, "allergies"), entry_of(patient, "medications")))
+    check_as_everybody(chain.versions)
+
+
+def test_a_second_amendment_does_not_make_good_the_first(chain: Chain, author: Party) -> None:
+    """Looked at alone, it follows a version in a scope that the author may amend."""
+    chain.add(scope="mental-health")
+    chain.add(author, "allergies")
+    chain.add(author, "allergies")
+    refused_to_everybody(chain.versions)
+
+
+def test_nobody_else_can_build_on_an_unauthorised_amendment(chain: Chain, author: Party) -> None:
+    chain.add(scope="mental-health")
+    chain.add(author, "allergies")
+    chain.add(Party(Role.RECIPIENT), "allergies")
+    refused_to_everybody(chain.versions)
+
+
+def test_a_grant_limited_to_the_record_may_amend_it_again_and_again(
+    chain: Chain, patient: Party, author: Party
+) -> None:
+    first = chain.add()
+    limited = (entry_of(patient, "allergies", first.payload.capsule),)
+    chain.add(author, may=limited)
+    chain.add(author, may=limited)
+    check_as_everybody(chain.versions)
+
+
+def test_a_grant_limited_to_another_record_is_unauthorised(chain: Chain, patient: Party, author: Party) -> None:
+    chain.add()
+    chain.add(author, may=(entry_of(patient, "allergies", b64url(bytes(32))),))
+    refused_to_everybody(chain.versions)
+
+
+def test_the_capsule_of_the_amendment_itself_lists_nothing(chain: Chain, patient: Party, author: Party) -> None:
+    """An author who copies a capsule that its grant lists cannot make another record the one that is listed."""
+    chain.add()
+    chain.add(author, may=(entry_of(patient, "allergies", b64url((2).to_bytes(32, "big"))),))
+    refused_to_everybody(chain.versions)
+
+
+def test_a_list_under_another_scope_of_the_grant_does_not_count(chain: Chain, patient: Party, author: Party) -> None:
+    first = chain.add(scope="medications")
+    may = (entry_of(patient, "allergies", first.payload.capsule), entry_of(patient, "medications", b64url(bytes(32))))
+    chain.add(author, "allergies", may=may)
+    refused_to_everybody(chain.versions)
+
+
+def test_the_patient_may_move_a_record_anywhere(chain: Chain, author: Party) -> None:
+    chain.add(author, "medications")
+    chain.add(scope="allergies")
+    chain.add(author, "allergies")
+    check_as_everybody(chain.versions)
+
+
+def test_a_recipient_may_begin_with_a_version_of_the_patients(chain: Chain, author: Party) -> None:
+    chain.add(scope="mental-health")
+    chain.add(scope="allergies")
+    chain.add(author, "allergies")
+    check_history(chain.versions[1:], complete=False)
+    with pytest.raises(RecordRolledBack):
+        check_history(chain.versions[1:], complete=True)
+
+
+def test_a_recipient_may_not_begin_with_somebody_elses_amendment(chain: Chain, author: Party) -> None:
+    chain.add(scope="mental-health")
+    chain.add(author, "allergies")
+    chain.add(author, "allergies")
+    with pytest.raises(RecordRolledBack):
+        check_history(chain.versions[1:], complete=False)
+
+
+def test_a_recipient_may_not_be_shown_a_history_with_gaps(chain: Chain, author: Party) -> None:
+    chain.add()
+    chain.add(scope="mental-health")
+    chain.add(author)
+    with pytest.raises(RecordRolledBack):
+        check_history([chain.versions[0], chain.versions[2]], complete=False)
+
+
+def test_what_the_patient_has_amended_since_counts_for_recipients_alone(chain: Chain, author: Party) -> None:
+    """The patient's client does not write over such a version; to the patient it is shown wherever it stands."""
+    chain.add(scope="mental-health")
+    chain.add(author, "allergies")
+    chain.add(scope="allergies")
+    check_history(chain.versions, complete=False)
+    with pytest.raises(UnauthorisedAuthor):
+        check_history(chain.versions, complete=True)
+
+
+def test_a_version_is_checked_by_itself(patient: Party, author: Party, tmp_path: Path) -> None:
+    grant = grant_to(patient, author)
+    record = sealed(patient, tmp_path, author=author, grant=id_of(grant))
+    version = check_version(record.upload.manifest, grant, patient=patient.party, author=author.party)
+    assert version.authority is not None
+    assert version.authority.id == id_of(grant)
+    other = Party(Role.PATIENT)
+    with pytest.raises(RecordSwapped):
+        check_version(record.upload.manifest, grant, patient=other.party, author=author.party)
+    with pytest.raises(UnauthorisedAuthor):
+        check_version(record.upload.manifest, None, patient=patient.party, author=author.party)
+
+
 # --- grants, requests, scope-keys ---------------------------------------------------------------------------------
 
 
@@ -432,19 +609,38 @@ def test_a_scope_key_that_is_no_point_is_refused(patient: Party) -> None:
     assert refusal.value.code == "malformed_key_material"
 
 
-def test_a_record_outside_the_grant_is_a_wrong_answer(patient: Party, author: Party) -> None:
-    limited = st.GrantScope(
-        scope=patient.keyring.scope_id("allergies"),
-        epoch=0,
-        delegating_key=patient.keyring.delegating("allergies", 0).public_key().b64,
-        capsules=(b64url(bytes(31) + b"x"),),
+def reading(patient: Party, author: Party, proxy: Party, *capsules: str) -> st.Grant:
+    share = st.GrantProxy(did=proxy.did, kfrags=("A" * 43,))
+    grant = grant_to(
+        patient,
+        author,
+        actions=(Action.READ,),
+        shares=st.GrantShares(threshold=1, proxies=(share,)),
+        scopes=(entry_of(patient, "allergies", *capsules),),
     )
-    whole = st.verify_stored(grant_to(patient, author), st.Grant, patient.party).payload
-    narrow = st.verify_stored(grant_to(patient, author, scopes=(limited,)), st.Grant, patient.party).payload
-    assert entry_index(whole, manifest_of(patient).payload) == 0
+    return st.verify_stored(grant, st.Grant, patient.party).payload
+
+
+def test_a_record_outside_the_grant_is_a_wrong_answer(patient: Party, author: Party, proxy: Party) -> None:
+    whole, listed = (
+        reading(patient, author, proxy),
+        reading(patient, author, proxy, manifest_of(patient).payload.capsule),
+    )
+    narrow = reading(patient, author, proxy, b64url(bytes(31) + b"x"))
+    for grant in (whole, listed):
+        assert entry_index(grant, manifest_of(patient).payload) == 0
     for grant, manifest in ((narrow, manifest_of(patient)), (whole, manifest_of(patient, epoch=1))):
         with pytest.raises(WrongAnswer):
             entry_index(grant, manifest.payload)
+
+
+def test_a_record_to_be_amended_need_not_have_the_capsule_that_is_listed(patient: Party, author: Party) -> None:
+    """The list says which record it is, by any of its versions; nothing is opened under such a grant."""
+    limited = entry_of(patient, "allergies", b64url(bytes(31) + b"x"))
+    grant = st.verify_stored(grant_to(patient, author, scopes=(limited,)), st.Grant, patient.party).payload
+    assert entry_index(grant, manifest_of(patient).payload) == 0
+    with pytest.raises(WrongAnswer):
+        entry_index(grant, manifest_of(patient, epoch=1).payload)
 
 
 # --- receipts -----------------------------------------------------------------------------------------------------

@@ -30,6 +30,9 @@ from shared.crypto.umbral import Capsule, VerifiedKeyFrag
 from shared.did import did_from_key
 from shared.encoding import b64url, from_b64url, sha256
 from shared.jose import parse
+from shared.transparency.checkpoints import origin_of
+from shared.transparency.entries import key_entry_data, key_label, scope_label
+from tests.unit.client.memory_log import LeafUnknown, MemoryLog, MemoryWitness, NotPublished
 
 NOW = 1_800_000_000
 DAY = 86_400
@@ -68,6 +71,7 @@ class MemoryProxy:
         self.did = did_from_key(bytes(self.identity.verify_key))
         self.sealing = SealingKey(self.seed.derive("sealing/0", 32))
         self.endpoint = f"http://proxy-{number}.test"
+        self.witness = MemoryWitness(self.did, self.identity, clock)
         self.kfrags: dict[str, list[bytes]] = {}
         self.tombstones: set[str] = set()
         self.seq = 0
@@ -170,8 +174,18 @@ class World:
         self.fail: Callable[[httpx.Request], None] = lambda _: None
         self.log: list[str] = []
         self.proxies = [MemoryProxy(number, self.clock) for number in range(proxies)]
+        self.key_log = MemoryLog("registry", [proxy.witness for proxy in self.proxies], self.clock)
+        self.records_origin = origin_of("records", SigningKey.generate().verify_key)
+        self.witness_faults = 0
         for proxy in self.proxies:
             self.parties[proxy.did] = [proxy.key_entry()]
+            self.log_key(proxy.did, self.parties[proxy.did][0])
+
+    def log_key(self, did: str, token: str) -> None:
+        """Write a key-entry or a scope-key into the registry's log, as an honest registry does."""
+        claims = claims_of(token)
+        label = scope_label(did, claims["scope"]) if "scope" in claims else key_label(did)
+        self.key_log.append(key_entry_data(label, id_of(token)))
 
     # --- clients ------------------------------------------------------------------------------------------------
 
@@ -222,7 +236,7 @@ class World:
 
     def _registry(
         self, method: str, parts: list[str], query: dict[str, str], body: Answer, request: httpx.Request
-    ) -> Answer:
+    ) -> Answer | bytes:
         match method, parts:
             case "GET", [".well-known", "pcehr"]:
                 return {
@@ -231,6 +245,9 @@ class World:
                     "jwks_uri": f"{REGISTRY}/jwks",
                     "records_url": RECORDS,
                     "threshold": self.threshold,
+                    "registry_log": self.key_log.origin,
+                    "records_log": self.records_origin,
+                    "witness_faults": self.witness_faults,
                 }
             case "POST", ["v1", "oauth", "token"]:
                 form = parse_qs(request.content.decode())
@@ -239,9 +256,11 @@ class World:
             case "POST", ["v1", "patients" | "recipients" | "proxies"]:
                 did = claims_of(body["key_entry"])["iss"]
                 self.parties.setdefault(did, [body["key_entry"]])
+                self.log_key(did, self.parties[did][0])
                 return self._party(did)
             case "POST", ["v1", "parties", did, "keys"]:
                 self.parties[did].append(body["key_entry"])
+                self.log_key(did, body["key_entry"])
                 return self._party(did)
             case "GET", ["v1", "parties", did]:
                 return self._party(did)
@@ -257,11 +276,30 @@ class World:
                     claims = claims_of(token)
                     if (claims["scope"], claims["epoch"]) not in known:
                         published.append(token)
+                        self.log_key(did, token)
                 return {"items": body["scope_keys"]}
             case "GET", ["v1", "patients", did, "scope-keys"]:
                 tokens = self.scope_keys.get(did, [])
                 return {"items": [one for one in tokens if query.get("scope") in (None, claims_of(one)["scope"])]}
+            case _, ["v1", "log", what]:
+                return self._of_log(what, query, body)
         raise Problem("no_such_route", 404)
+
+    def _of_log(self, what: str, query: dict[str, str], body: Answer) -> Answer | bytes:
+        self.key_log.publish()
+        try:
+            if what == "checkpoint":
+                return self.key_log.note.encode()
+            if what == "inclusion":
+                return self.key_log.inclusion([from_b64url(leaf) for leaf in body["leaves"]], body["size"])
+            if what == "consistency":
+                path = self.key_log.consistency(int(query["from"]), int(query["to"]))
+                return {"path": [b64url(step) for step in path]}
+            return self.key_log.entries(int(query["start"]), int(query["limit"]))
+        except LeafUnknown:
+            raise Problem("not_found", 404) from None
+        except NotPublished:
+            raise Problem("not_in_log_yet", 503) from None
 
     def _party(self, did: str) -> Answer:
         if did not in self.parties:
@@ -297,10 +335,15 @@ class World:
                 if record_id not in self.records:
                     raise Problem("not_found", 404)
                 return self._page(self.records[record_id], query, content=True)
+            case "GET", ["records", record_id, "history"]:
+                earlier = self.records[record_id][: int(query["version"]) - 1]
+                return {"items": [{name: one.get(name) for name in ("manifest", "authority")} for one in earlier]}
             case "PUT", ["blobs", digest]:
                 self.blobs[digest] = request.content
                 return {"sha256": digest, "size": len(request.content)}
             case "GET", ["blobs", digest]:
+                if digest not in self.blobs:
+                    raise Problem("not_found", 404)
                 return self.blobs[digest]
             case "POST", ["disclosure-requests"]:
                 token = body["statement"]
@@ -333,6 +376,8 @@ class World:
         proxy = next(one for one in self.proxies if one.endpoint == f"http://{host}")
         if proxy.away:
             raise httpx.ConnectError("away")
+        if parts[-1] == "checkpoints":
+            return proxy.witness.shown()
         if parts[-1] == "revocations":
             return {"receipt": proxy.erase(body["revocation"])}
         if claims_of(body["request"])["grant"] in proxy.tombstones:
@@ -396,11 +441,12 @@ class World:
 
     def _revoke(self, token: str) -> Answer:
         claims = claims_of(token)
-        grant = self.grants[claims["grant"]]
-        if grant.revocation is None:
-            grant.revocation = token
         for floor in claims["epochs"]:
             self.floors[floor["scope"]] = max(floor["epoch"], self.floors.get(floor["scope"], 0))
+        grant = self.grants.get(claims["grant"])
+        if grant is None:
+            return self._accepted(token)
+        grant.revocation = token
         for did, card in grant.proxies.items():
             proxy = self.proxy(did)
             if not (proxy.away or proxy.silent_to_records):

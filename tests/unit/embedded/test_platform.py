@@ -37,7 +37,7 @@ from tests.conftest import PostgresServer
 SERVICES = ["registry", "records", "proxy-1", "proxy-2", "proxy-3"]
 
 RUN_UNTIL_KILLED = """
-import asyncio, sys
+import asyncio, signal, sys
 from pathlib import Path
 from client.embedded.platform import EmbeddedPlatform
 
@@ -46,6 +46,8 @@ async def main():
         print("up", flush=True)
         await asyncio.sleep(600)
 
+# As a shell without job control leaves it to what it starts in the background.
+signal.signal(signal.SIGQUIT, signal.SIG_IGN)
 asyncio.run(main())
 """
 
