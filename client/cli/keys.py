@@ -1,4 +1,4 @@
-"""`pcehr keys`: what the registry's log holds in your name, and whether it holds anything that you did not put there."""
+"""`pcehr keys`: what the registry's log holds in your name, and whether it holds anything that you did not put in."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from rich.text import Text
 
 from client.cli.context import Cli, common_scopes, patient_of
 from client.cli.output import counted, plain, short, short_did, table, write_line
+from client.errors import ServiceRefused, ServiceUnreachable
 from client.key_watch import Finding, WatchReport
 from client.log_memory import REGISTRY
 from client.scope_keys import scope_leaf
@@ -28,6 +29,8 @@ FOUND = 3
 
 _EVERY = 60.0
 """Seconds between two visits."""
+
+_wait = asyncio.sleep
 
 _WORDS = {
     "agrees": "has cosigned the same",
@@ -104,12 +107,20 @@ async def _watch(cli: Cli, *, once: bool) -> int:
     async with cli.session() as session:
         names = await _names(session)
         while True:
-            with cli.output.working("Reading the registry's log…"):
-                report = await session.watch(names)
+            try:
+                with cli.output.working("Reading the registry's log…"):
+                    report = await session.watch(names)
+            except (ServiceUnreachable, ServiceRefused) as away:
+                if once:
+                    raise
+                # Whoever watches for days goes on when the platform is back.
+                cli.output.note(f"{away.detail} Trying again in a minute.")
+                await _wait(_EVERY)
+                continue
             _show(cli, report, {session.keyring.scope_id(name): name for name in names}, once=once)
             if once:
                 return len(report.findings)
-            await asyncio.sleep(_EVERY)
+            await _wait(_EVERY)
 
 
 def _show(cli: Cli, report: WatchReport, names: dict[str, str], *, once: bool) -> None:

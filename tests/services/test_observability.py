@@ -131,7 +131,8 @@ async def test_no_line_of_any_log_names_a_party_or_holds_anything_of_theirs(
     await grant_in_state(owner, grant.id, GrantState.COMPLETE)
     assert len((await reader.recipient.fetch(grant.id)).opened) == 2
     assert [party.did async for party in reader.session.platform.recipients("Needle Practice")]
-    await owner.patient.audit()
+    platform_of_owner, who = owner.session.platform, await owner.session.credentials()
+    assert [event async for event in platform_of_owner.log_events(who, platform.urls["records"], RECORDS_AUDIENCE)]
     with pytest.raises(ServiceRefused):
         await stranger.session.platform.record_versions(await stranger.session.credentials(), stored[0].record_id)
     await owner.session.rotate_keys()

@@ -20,7 +20,6 @@ class StoredVersion:
     """One version as it is stored; binary members in base64url. `number` is its place in the list it was read for."""
 
     number: int
-    patient: str
     record: str
     version: int
     manifest: str
@@ -278,7 +277,6 @@ def _versions(number: object, *, content: object) -> Select[*tuple[Any, ...]]:
     return (
         select(
             number.label("number"),  # type: ignore[attr-defined]
-            RecordVersion.patient,
             RecordVersion.record,
             RecordVersion.version,
             RecordVersion.manifest,

@@ -13,7 +13,7 @@ from client.embedded.postgres import EmbeddedPostgres
 from services.records.models import Base
 from services.records.settings import Settings
 from shared.db import migrate
-from shared.encoding import from_b64url
+from shared.encoding import b64url, from_b64url
 from shared.wire import Action
 from tests.conftest import FreshDatabases
 from tests.services.records.world import World, refused
@@ -128,10 +128,17 @@ async def test_logs_hold_no_id_and_no_statement(world: World, caplog: pytest.Log
 def test_a_setting_that_is_a_secret_has_no_default_and_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("PCEHR_DATABASE_URL", raising=False)
     monkeypatch.delenv("DATABASE_URL", raising=False)
+    monkeypatch.delenv("PCEHR_LOG_SIGNING_KEY", raising=False)
     with pytest.raises(ValueError, match="PCEHR_DATABASE_URL"):
         Settings()
     monkeypatch.setenv("PCEHR_DATABASE_URL", "postgresql://records:a-password@db/records")
-    assert "a-password" not in repr(Settings())
+    with pytest.raises(ValueError, match="log_signing_key"):
+        Settings()
+    key = b64url(b"a log's key with thirty-two octe")
+    monkeypatch.setenv("PCEHR_LOG_SIGNING_KEY", key)
+    shown = repr(Settings())
+    assert "a-password" not in shown
+    assert key not in shown
 
 
 # The OpenAPI document
@@ -172,8 +179,11 @@ async def test_every_operation_declares_its_errors_and_its_token(world: World) -
     for path, method, operation in operations(world):
         if not path.startswith("/v1"):
             continue
-        assert {"401", "500", "503"} <= operation["responses"].keys(), (method, path)
-        assert operation["security"] == [{"access token": []}]
+        assert {"500", "503"} <= operation["responses"].keys(), (method, path)
+        # What the log says tells nothing to whom has not been told, so that everybody may watch it.
+        public = path.startswith("/v1/log/")
+        assert ("401" in operation["responses"]) is not public, (method, path)
+        assert operation.get("security") == (None if public else [{"access token": []}]), (method, path)
         assert operation["summary"]
         assert operation["tags"]
         for status, answer in operation["responses"].items():
