@@ -195,6 +195,16 @@ async def test_every_operation_answers_what_the_page_says_it_may_answer(
     assert swagger.page.strangers(swagger.url) == set()
 
 
+async def test_an_answer_that_the_document_lacks_would_be_noticed(page: Page, platform: EmbeddedPlatform) -> None:
+    swagger = await opened(page, platform, "records")
+    document = await openapi(swagger)
+    del document["paths"]["/v1/me/records"]["get"]["responses"]["401"]
+    await page.value(f"void ui.getSystem().specActions.updateJsonSpec({json.dumps(document)})")
+    answer = await swagger.execute("get /v1/me/records")
+    assert answer.status == 401
+    assert "Undocumented" in answer.text
+
+
 def _examples(document: dict[str, Any], operation: dict[str, Any]) -> dict[str, str]:
     """A value for each parameter that must be given, from the document itself."""
     values = {}

@@ -116,6 +116,7 @@ def test_the_commands_are_those_of_the_guide() -> None:
         "proxies forget",
         "watch",
         "token",
+        "keys watch",
         "status",
         "audit",
         "rotate",
