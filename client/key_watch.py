@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from client.errors import REFUSALS, LogContradicted, UnexpectedAnswer, VerificationFailed
+from client.errors import REFUSALS, LogContradicted, ServiceRefused, UnexpectedAnswer, VerificationFailed
 from client.log_memory import REGISTRY
 from client.verification import check_scope_key, verifying
 from shared.encoding import from_b64url
@@ -292,6 +292,11 @@ async def _stand(session: Session, shown: VerifiedCheckpoint, seen: VerifiedChec
         path = [from_b64url(step, 32) for step in answer.path]
         verify_consistency(seen.size, seen.root, shown.size, shown.root, path)
     except ConsistencyNotProven:
+        return "other"
+    except ServiceRefused as refused:
+        # Whoever has only one history can prove that it contains what it has signed itself.
+        if refused.status >= 500:
+            raise
         return "other"
     return "behind"
 

@@ -55,7 +55,7 @@ class Witnesses:
         return {did: found[did] for did in pinned}
 
     async def faults(self) -> int:
-        """How many of them may lie: the most that the registry has ever said or that the setting says."""
+        """How many of them may lie: what the registry said first, or this machine's own setting where that is more."""
         said = (await self._session.platform.discovery()).witness_faults
         return max(self._session.state.logs.witness_faults(said), config.witness_faults())
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -13,7 +14,7 @@ from rich.text import Text
 
 from client.cli.context import Cli, common_scopes, patient_of
 from client.cli.output import counted, plain, short, short_did, table, write_line
-from client.errors import ServiceRefused, ServiceUnreachable
+from client.errors import REFUSALS, ServiceRefused, ServiceUnreachable
 from client.key_watch import Finding, WatchReport
 from client.log_memory import REGISTRY
 from client.scope_keys import scope_leaf
@@ -210,5 +211,9 @@ async def _names(session: Session) -> list[str]:
     """Names of a patient's own scopes; nobody else has any."""
     if (await session.me()).role is not Role.PATIENT:
         return []
-    settings = await patient_of(session).settings()
-    return list(dict.fromkeys([*common_scopes(), *settings.scopes]))
+    names = list(common_scopes())
+    with contextlib.suppress(*REFUSALS):
+        # Scopes of the patient's own naming are found by their ids too; the registry's log must not wait for another
+        # service to be looked through.
+        names += (await patient_of(session).settings()).scopes
+    return list(dict.fromkeys(names))

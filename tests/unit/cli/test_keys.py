@@ -23,7 +23,7 @@ from client.state import ClientState
 from client.transport import Platform
 from shared.clock import system_clock
 from shared.encoding import b64url, sha256
-from shared.transparency.entries import key_entry_data, key_label
+from shared.transparency.entries import key_entry_data, key_label, scope_label
 from shared.wire import Role
 from tests.unit.client.hiding import note
 from tests.unit.client.world import REGISTRY, World
@@ -155,3 +155,19 @@ def test_watching_once_says_that_the_registry_is_away(world: World) -> None:
 
     world.fail = away
     assert document("keys", "watch", "--once")["error"]["code"] == "service_unreachable"
+
+
+def test_watching_needs_the_registry_alone(world: World) -> None:
+    session = profile_of(world, Role.PATIENT)
+
+    def away(request: httpx.Request) -> None:
+        if request.url.host == "records.test":
+            raise httpx.ConnectError("away", request=request)
+
+    world.fail = away
+    assert document("keys", "watch", "--once")["findings"] == []
+    statement = b64url(sha256(b"another"))
+    scope_id = session.keyring.scope_id("allergies")
+    world.key_log.append(key_entry_data(scope_label(session.did, scope_id), statement))
+    (found,) = document("keys", "watch", "--once")["findings"]
+    assert (found["code"], found["scope"], found["statement"]) == ("foreign_key_entry", "allergies", statement)

@@ -6,12 +6,14 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 import stamina
 
 from client import key_watch
-from client.errors import VerificationFailed
+from client.errors import ServiceRefused, VerificationFailed
 from client.key_watch import CHECKPOINT_WITHHELD, FOREIGN, FORKED, WITHHELD
+from client.log_memory import REGISTRY
 from client.patient import Patient
 from client.recipient import Recipient
 from client.state import ClientState
@@ -21,7 +23,7 @@ from shared.transparency.entries import key_entry_data, key_label, scope_label
 from shared.transparency.witnessing import Known
 from shared.wire import REGISTRY_AUDIENCE
 from tests.unit.client.hiding import note, sent, share
-from tests.unit.client.world import Answer, World, id_of
+from tests.unit.client.world import Answer, Problem, World, id_of
 
 NAMES = ["allergies", "medications"]
 
@@ -243,6 +245,35 @@ async def test_a_witness_that_has_seen_another_history_is_evidence(
     assert (found.code, found.did) == (FORKED, witness.did)
     assert found.evidence is not None
     assert text in found.evidence.read_text("utf-8")
+
+
+@pytest.mark.parametrize("status", [422, 503])
+async def test_a_registry_that_does_not_prove_what_a_witness_has_seen_is_found_out(
+    world: World, owner: Patient, reader: Recipient, status: int
+) -> None:
+    late = world.proxies[0].witness
+    late.away = True
+    await world.recipient("Demo Insurer")
+    await owner.session.logs.refresh(REGISTRY, owner.session.platform.registry_url)
+
+    answer = world._route
+
+    def refusing(request: httpx.Request) -> Answer | bytes:
+        if request.url.path.endswith("/consistency"):
+            raise Problem("refused", status)
+        return answer(request)
+
+    world._route = refusing  # type: ignore[method-assign]
+    if status == 503:
+        # It is away, which says nothing about the log.
+        with pytest.raises(ServiceRefused):
+            await owner.session.watch(NAMES)
+    else:
+        (found,) = (await owner.session.watch(NAMES)).findings
+        assert (found.code, found.did) == (FORKED, late.did)
+        assert found.evidence is not None
+    world._route = answer  # type: ignore[method-assign]
+    assert (await owner.session.watch(NAMES)).findings == ()
 
 
 async def test_a_witness_that_is_only_late_is_no_finding(world: World, owner: Patient, reader: Recipient) -> None:
