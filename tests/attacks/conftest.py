@@ -1,0 +1,68 @@
+"""One platform and one cast for all attacks; what a run changes it changes in copies."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
+
+import httpx
+import pytest
+
+from client.embedded.platform import EmbeddedPlatform
+from tests.attacks.operators import Operators
+from tests.attacks.stage import Cast, prepare
+
+
+@pytest.fixture(scope="session")
+def attacked_home() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp(prefix="pcehr-attacks-"))
+    folder.chmod(0o711)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+async def attacked(attacked_home: Path) -> AsyncIterator[EmbeddedPlatform]:
+    async with EmbeddedPlatform(attacked_home / "home", base_port=None) as running:
+        yield running
+
+
+@pytest.fixture(scope="session")
+def machines() -> Iterator[Path]:
+    """Where clients keep what they remember: in memory where that can be had, since there are hundreds of them."""
+    memory = Path("/dev/shm")
+    folder = Path(tempfile.mkdtemp(prefix="pcehr-attacks-", dir=memory if memory.is_dir() else None))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder)
+
+
+@pytest.fixture
+def folder(machines: Path) -> Iterator[Path]:
+    """For the machines of one run."""
+    with tempfile.TemporaryDirectory(dir=machines) as name:
+        yield Path(name)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def one_ssl_context() -> Iterator[None]:
+    """All clients share one, since reading the roots takes longer than most attacks."""
+    context = httpx.create_ssl_context()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(httpx, "create_ssl_context", lambda: context)
+        yield
+
+
+@pytest.fixture(scope="session")
+def operators(attacked: EmbeddedPlatform) -> Operators:
+    return Operators(attacked)
+
+
+@pytest.fixture(scope="session")
+async def cast(attacked: EmbeddedPlatform, machines: Path) -> Cast:
+    return await prepare(attacked, machines)
