@@ -46,8 +46,8 @@ contracts: $(READY)
 unit: $(READY)
 	@$(BIN)/pytest -n 2 --dist loadfile
 
-# None of these calls Umbral, but for the platform of tests/unit/embedded, which tests/e2e runs as well.
-WITHOUT_UMBRAL := tests/browser tests/services/db tests/services/log \
+# None of these calls Umbral, but for the platform of tests/unit/embedded and tests/attacks, which tests/e2e runs as well.
+WITHOUT_UMBRAL := tests/attacks tests/browser tests/services/db tests/services/log \
 	$(addprefix tests/unit/,db demo deploy embedded fhir transparency web)
 
 unit-umbral: $(READY) ## The tests that call Umbral, with its second implementation.

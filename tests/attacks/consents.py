@@ -15,7 +15,7 @@ from shared.schemas.records import GrantOut
 from shared.statements import Denial, DisclosureRequest, Grant, Revocation, new_jti
 from shared.wire import Action, DenialReason, Role
 from tests.attacks.keys import payload_of, statement_id
-from tests.attacks.lying import Asked, Json, Refusal
+from tests.attacks.lying import Asked, How, Json, Refusal
 from tests.attacks.stage import Party, Stage, ask, codes_of, found
 from tests.attacks.table import AUTHOR, CONSENTS, PATIENT, PROXY, RECIPIENT, RECORDS, attack
 from tests.e2e.actors import Actor, in_a_month, note
@@ -389,6 +389,11 @@ def accepted(asked: Asked) -> Json:
     return {"id": statement_id(asked.json["statement"])}
 
 
+def handing_over(receipt: str | None) -> How:
+    """A proxy that answers with this receipt, whatever it is asked."""
+    return lambda asked: {"receipt": receipt}
+
+
 def unavailable(asked: Asked) -> Json:
     raise Refusal(500, "internal_error")
 
@@ -417,7 +422,7 @@ async def claimed(stage: Stage, erased: dict[str, str | None]) -> list[str]:
 
     each(stage, claim)
     for name, did in stage.operators.proxies.items():
-        stage.lie.answer(name, "POST /v1/revocations", lambda asked, did=did: {"receipt": erased[did]})
+        stage.lie.answer(name, "POST /v1/revocations", handing_over(erased[did]))
     owner = await stage.machine(stage.cast.owner)
     report = await owner.patient.revoke(grant_id, wait_seconds=0)
     return unsealed(report) + codes_of(report.proxies)

@@ -43,7 +43,7 @@ async def audit(stage: Stage, *, memory: bool = False) -> Audit:
     if stage.lie.idle:
         assert len(gathered.logs) == 4, (gathered.away, gathered.broken)
         assert not gathered.problems
-    return audit_of(replace(gathered, now=gathered.now + LATER))
+    return audit_of(replace(gathered, began=gathered.began + LATER, now=gathered.now + LATER))
 
 
 async def findings(stage: Stage, *, memory: bool = False) -> list[str]:

@@ -249,7 +249,7 @@ async def rogue_proxy(stage: Stage) -> list[str]:
     rogue = statements.sign(
         KeyEntry(
             iss=thief.did,
-            aud=REGISTRY_AUDIENCE,
+            aud="urn:pcehr:registry",
             iat=int(time.time()),
             jti=new_jti(),
             role=Role.PROXY,
@@ -422,7 +422,7 @@ async def foreign_entry(stage: Stage) -> list[str]:
         await owner.session.platform.publish_scope_keys(who, [false])
         # It has its place in the published tree a moment later; whoever looked before would find it the next time.
         leaf = key_entry_data(scope_label(owner.did, owner.keyring.scope_id("medications")), statement_id(false))
-        await owner.session.logs.prove_keys([leaf_hash(leaf)])
+        await owner.session.logs.prove_keys({leaf_hash(leaf): owner.did})
     return codes_of((await owner.session.watch(["medications"])).findings)
 
 

@@ -21,7 +21,7 @@ async def known_to(stage: Stage, service: str = "registry") -> str:
     """The newest checkpoint that a witness has cosigned of a log."""
     async with httpx.AsyncClient(base_url=stage.operators.urls["proxy-1"], trust_env=False, verify=False) as http:
         items = (await http.get("/v1/witness/checkpoints")).json()["items"]
-    return next(item["checkpoint"] for item in items if item["origin"] == stage.operators.origin(service))
+    return next(str(item["checkpoint"]) for item in items if item["origin"] == stage.operators.origin(service))
 
 
 async def ask(stage: Stage, forged: AddCheckpoint, service: str = "registry") -> list[str]:

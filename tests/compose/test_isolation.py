@@ -56,7 +56,9 @@ async def test_postgres_is_on_the_internal_network_only(stack: Stack) -> None:
 async def test_sees_its_own_secrets_only_and_cannot_change_them(stack: Stack, service: str) -> None:
     expected = {"pcehr_database_url"}
     if service == "registry":
-        expected |= {"pcehr_token_signing_key", "pcehr_admitted_proxies"}
+        expected |= {"pcehr_token_signing_key", "pcehr_log_signing_key", "pcehr_admitted_proxies", "pcehr_records_log"}
+    if service == "records":
+        expected |= {"pcehr_log_signing_key"}
     if service in PROXIES:
         expected |= {"pcehr_seed"}
     listed = await stack.shell(service, "cd /run/secrets && stat -c '%n %a %u' *")

@@ -130,7 +130,7 @@ async def test_a_leaf_in_no_row_is_not_found(http: httpx.AsyncClient) -> None:
     assert problem(await http.post("/v1/log/inclusion", json={"leaves": leaves, "size": 0})) == (404, "not_found")
 
 
-@pytest.mark.parametrize(("leaf", "known"), [(25, 0), (35, 0), (0, 22), (0, 2**62)])
+@pytest.mark.parametrize(("leaf", "known"), [(25, 0), (35, 0), (0, 22), (0, 2**53 - 1)])
 async def test_what_is_not_published_yet_is_to_be_asked_for_later(
     http: httpx.AsyncClient, leaf: int, known: int
 ) -> None:
@@ -170,7 +170,7 @@ async def test_entries_are_those_under_the_published_checkpoint(http: httpx.Asyn
     assert await items(start=5, limit=3) == DATA[5:8]
     assert await items(start=20, limit=1000) == DATA[20:21]
     assert await items(start=21) == []
-    assert await items(start=2**62) == []
+    assert await items(start=2**53 - 1) == []
 
 
 @pytest.mark.parametrize("query", [{"start": -1}, {"start": 0, "limit": 0}, {"start": 0, "limit": 1001}, {}], ids=str)
