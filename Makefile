@@ -46,9 +46,10 @@ contracts: $(READY)
 unit: $(READY)
 	@$(BIN)/pytest -n 2 --dist loadfile
 
-# None of these calls Umbral, but for the platform of tests/unit/embedded and tests/attacks, which tests/e2e runs as well.
-WITHOUT_UMBRAL := tests/attacks tests/browser tests/services/db tests/services/log \
-	$(addprefix tests/unit/,db demo deploy embedded fhir transparency web)
+# None of these does arithmetic with Umbral that the others do not do as well: tests/e2e runs the platform too, and
+# tests/unit/client and tests/unit/crypto make and read all keys.
+WITHOUT_UMBRAL := tests/attacks tests/browser tests/services/db tests/services/log tests/services/registry \
+	$(addprefix tests/unit/,audit cli db demo deploy embedded evidence fhir transparency web)
 
 unit-umbral: $(READY) ## The tests that call Umbral, with its second implementation.
 	@PCEHR_UMBRAL_ENGINE=umbral $(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,$(WITHOUT_UMBRAL))
