@@ -11,8 +11,12 @@ import httpx
 import pytest
 
 from client.embedded.platform import EmbeddedPlatform
-from tests.attacks.operators import Operators
-from tests.attacks.stage import Cast, prepare
+
+# What the stage itself asserts is told in full too, which pytest does for tests and this file alone unless asked.
+pytest.register_assert_rewrite("tests.attacks.stage", "tests.attacks.operators")
+
+from tests.attacks.operators import Operators  # noqa: E402
+from tests.attacks.stage import Cast, prepare  # noqa: E402
 
 
 @pytest.fixture(scope="session")
