@@ -19,7 +19,7 @@ from shared.wire import Action
 from tests.services.records.world import World, refused
 from tests.services.signing_parties import TestParty
 
-PATIENCE = 10.0
+PATIENCE = 60.0
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,7 @@ from tests.services.signing_parties import SealedRecord, SignedGrant, TestClock,
 
 LOG_SEED = bytes(range(2, 34))
 LOG_ORIGIN = origin_of("records", SigningKey(LOG_SEED).verify_key)
-PATIENCE = 10.0
+PATIENCE = 60.0
 """Seconds after which something that should happen by itself counts as not happening."""
 
 
