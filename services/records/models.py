@@ -274,12 +274,14 @@ class Disclosed(Base):
             ["patient", "record", "version"],
             ["record_versions.patient", "record_versions.record", "record_versions.version"],
         ),
+        # For the release before, which does not name the patient; the next one drops it.
+        Index(None, "grant_id"),
     )
 
+    patient: Mapped[Did] = mapped_column(primary_key=True)
     grant_id: Mapped[Hash] = mapped_column(ForeignKey("grants.id"), primary_key=True)
     record: Mapped[str] = mapped_column(Text, primary_key=True)
     version: Mapped[int] = mapped_column(Integer, primary_key=True)
-    patient: Mapped[Did]
 
 
 class Delivery(Base):

@@ -255,7 +255,12 @@ class Grants:
 
 
 def _listed() -> Select[GrantRow, str | None, int]:
-    disclosed = select(func.count()).select_from(Disclosed).where(Disclosed.grant_id == GrantRow.id).scalar_subquery()
+    disclosed = (
+        select(func.count())
+        .select_from(Disclosed)
+        .where(Disclosed.patient == GrantRow.patient, Disclosed.grant_id == GrantRow.id)
+        .scalar_subquery()
+    )
     return select(GrantRow, RevocationRow.statement, disclosed).outerjoin(
         RevocationRow, and_(RevocationRow.issuer == GrantRow.patient, RevocationRow.grant_id == GrantRow.id)
     )

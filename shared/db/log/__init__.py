@@ -11,7 +11,7 @@
 `shared.log_publisher.Publisher` drives it.
 """
 
-from shared.db.log.chains import LoggedEvent, NewEvent, append_event, append_events, erase, events, events_of_actor
+from shared.db.log.chains import LoggedEvent, NewEvent, append_event, append_events, erase, events
 from shared.db.log.entries import append
 from shared.db.log.errors import LeafUnknown, LogDamaged, LogHalted
 from shared.db.log.store import BATCH, Log, Proven, is_enough
@@ -34,6 +34,5 @@ __all__ = [
     "declare_log",
     "erase",
     "events",
-    "events_of_actor",
     "is_enough",
 ]

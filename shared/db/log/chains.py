@@ -146,14 +146,6 @@ async def events(session: AsyncSession, subject: str, before: int | None, limit:
     return [_logged(row) for row in rows]
 
 
-async def events_of_actor(session: AsyncSession, actor: str, before: int | None, limit: int) -> list[LoggedEvent]:
-    """At most `limit` events that a party caused, in whosoever's chain, newest first; with `before` those whose
-    `entry` is lower only. An event that its subject has had erased is no longer among them."""
-    query = _READ + " WHERE e.actor = :actor AND e.entry < :before ORDER BY e.entry DESC LIMIT :limit"
-    rows = await session.execute(text(query), {"actor": actor, "before": _below(before), "limit": limit})
-    return [_logged(row) for row in rows]
-
-
 async def erase(session: AsyncSession, subject: str, upto: int) -> int:
     """Erase text, salt, actor and cause of a subject's events up to number `upto`; returns of how many.
 

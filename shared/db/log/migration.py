@@ -71,3 +71,8 @@ def _create_event_tables() -> None:
         sa.PrimaryKeyConstraint("subject", "n", name=op.f("pk_log_events")),
     )
     op.create_index(op.f("ix_log_events_actor_entry"), "log_events", ["actor", "entry"])
+
+
+def drop_actor_index() -> None:
+    """Drop the index of events by who caused them, which `create_log_tables` made and nothing reads by any more."""
+    op.drop_index(op.f("ix_log_events_actor_entry"), "log_events")

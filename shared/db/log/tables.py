@@ -88,5 +88,4 @@ def _declare_events(metadata: MetaData) -> None:
         Column("salt", LargeBinary),
         Column("text", Text),
         Column("cause", Text),
-        Index("ix_log_events_actor_entry", "actor", "entry"),
     )
