@@ -3,7 +3,7 @@ the log, which has one order of everything, cannot be spread."""
 
 from __future__ import annotations
 
-from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import BigInteger, CheckConstraint, ForeignKey, Identity, Index, Integer, Text, UniqueConstraint, text
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db.base import Binary16, Binary32, Did, Octets, Seconds, exact_octets, new_metadata
@@ -25,6 +25,13 @@ class PartyRow(Base):
     __table_args__ = (
         CheckConstraint("role IN ('patient', 'recipient', 'proxy')", name="role"),
         Index("ix_parties_directory", "role", "sort_name", "did"),
+        Index(
+            "ix_parties_search",
+            "search_text",
+            postgresql_using="gin",
+            postgresql_ops={"search_text": "gin_trgm_ops"},
+            postgresql_where=text("role = 'recipient'"),
+        ),
     )
 
     did: Mapped[Did] = mapped_column(primary_key=True)

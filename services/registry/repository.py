@@ -6,7 +6,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import delete, func, select, tuple_, update
+from sqlalchemy import delete, func, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
@@ -137,6 +137,8 @@ class Repository:
         """
         rows = select(PartyRow.did, PartyRow.seq).where(PartyRow.role == role.value)
         if query is not None:
+            # Part of a name may be in every name or in none: a plan for any query would read all of them for some.
+            await self._session.execute(text("SET LOCAL plan_cache_mode = force_custom_plan"))
             rows = rows.where(PartyRow.search_text.contains(query, autoescape=True))
         if among is not None:
             rows = rows.where(PartyRow.did.in_(among))

@@ -1,0 +1,209 @@
+"""Every statement that the services can issue, and what Postgres would do for it with a million rows of others.
+
+Tables are filled with strangers' rows, each service is taken through everything it does on these tables, and each
+statement it issued on the way is explained: for the arguments it had, and for any. `PCEHR_PLAN_RECORDS` is how many
+records there are (`make plans` takes a million).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import urlsplit, urlunsplit
+
+import asyncpg
+import pytest
+
+from bench.populate import LEAST, Strangers, fill
+from services.proxy.identity import identity_from_seed
+from shared.crypto.signing import SigningKey
+from shared.db import migrate
+from shared.transparency.checkpoints import Kind
+from shared.wire import Role
+from tests.conftest import FreshDatabases, PostgresServer
+from tests.services.plans.explained import Fault, Tables, faults_of
+from tests.services.plans.issued import Issued, Place, Recorder, missing, modules_with_sql, places_in
+from tests.services.plans.rounds import ORIGINS, round_of_proxy, round_of_records, round_of_registry
+from tests.services.proxy.world import World as ProxyWorld
+from tests.services.records.world import LOG_SEED as RECORDS_LOG_SEED
+from tests.services.records.world import World as RecordsWorld
+from tests.services.registry.running import LOG_SEED as REGISTRY_LOG_SEED
+from tests.services.registry.running import running, settings_for
+from tests.services.signing_parties import TestClock, TestParty
+
+RECORDS = int(os.environ.get("PCEHR_PLAN_RECORDS", "200000"))
+FEWEST_ROWS = 1_000
+"""In a table that grows; in one with fewer rows Postgres may well read all of them."""
+
+SMALL = {
+    "alembic_version": "One row.",
+    "log_checkpoints": "The newest checkpoint published and those after it.",
+    "log_evidence": "A row stops the log.",
+    "own_entries": "The proxy's own chain of keys.",
+    "witnessed_logs": "Two logs.",
+}
+"""Tables that do not grow with patients, records or grants, and why."""
+
+WHOLE_TABLES = {
+    "Deliveries.waiting": "Counts for the operator what waits, and the table holds nothing else.",
+}
+"""Functions that want all rows, and why that is right."""
+
+NOT_ISSUED = {
+    "add_evidence": "Comes when a database was set back, and one row stops the log.",
+}
+"""Functions that the rounds do not get to, and why."""
+
+pytestmark = pytest.mark.timeout(1_800)
+
+
+@dataclass(frozen=True)
+class Observed:
+    """A filled database that a service has been on, and what the service asked it for."""
+
+    url: str
+    issued: list[Issued]
+    small: list[str]
+
+
+Observations = dict[str, Observed]
+
+
+async def _on_registry(url: str) -> None:
+    proxy = TestParty(Role.PROXY, endpoint="https://proxy.example")
+    async with running(settings_for(url, admitted=[proxy.did]), TestClock()) as registry:
+        await round_of_registry(registry, proxy)
+
+
+async def _on_records(url: str, folder: Path) -> None:
+    async with RecordsWorld(url, folder / "blobs").running() as world:
+        await round_of_records(world)
+
+
+async def _on_proxy(world: ProxyWorld) -> None:
+    async with world.running(witnessed_logs=",".join(ORIGINS.values())):
+        await round_of_proxy(world)
+
+
+@pytest.fixture(scope="module")
+async def observed(
+    postgres: PostgresServer, fresh_database: FreshDatabases, tmp_path_factory: pytest.TempPathFactory
+) -> Observations:
+    """Each service with its statements, on tables filled before it started."""
+    urls = {service: await fresh_database(service) for service in migrate.SERVICES}
+    proxy = ProxyWorld(urls["proxy"])
+    folder = tmp_path_factory.mktemp("plans")
+    size = Strangers(records=RECORDS, grants=RECORDS // 10, waiting=RECORDS // 20, sizes=LEAST)
+    keys: dict[Kind, SigningKey] = {
+        "registry": SigningKey(REGISTRY_LOG_SEED),
+        "records": SigningKey(RECORDS_LOG_SEED),
+        "proxy": identity_from_seed(proxy.proxy.seed.reveal()).log_key,
+    }
+    await asyncio.gather(
+        *(fill(_as_superuser(postgres, urls[service]), service, size, key) for service, key in keys.items())
+    )
+    rounds: dict[str, Callable[[], Awaitable[None]]] = {
+        "registry": lambda: _on_registry(urls["registry"]),
+        "records": lambda: _on_records(urls["records"], folder),
+        "proxy": lambda: _on_proxy(proxy),
+    }
+    found: Observations = {}
+    for service, take_round in rounds.items():
+        recorder = Recorder(_places(service))
+        with recorder.listening():
+            await take_round()
+        found[service] = Observed(urls[service], recorder.issued, await _small_tables(urls[service]))
+    return found
+
+
+def _as_superuser(server: PostgresServer, url: str) -> str:
+    return urlunsplit(urlsplit(server.superuser_url)._replace(path=urlsplit(url).path))
+
+
+def _places(service: str) -> list[Place]:
+    return [place for path in modules_with_sql(service) for place in places_in(path)]
+
+
+async def _small_tables(url: str) -> list[str]:
+    connection = await asyncpg.connect(url)
+    try:
+        names = await connection.fetch("SELECT tablename FROM pg_tables WHERE schemaname = 'public'")
+        return [
+            row["tablename"]
+            for row in names
+            if await connection.fetchval(f"SELECT count(*) FROM {row['tablename']}") < FEWEST_ROWS
+        ]
+    finally:
+        await connection.close()
+
+
+async def faults(observed: Observed, issued: list[Issued]) -> list[Fault]:
+    connection = await asyncpg.connect(observed.url)
+    try:
+        tables = await Tables.of(connection, SMALL)
+        return [fault for one in issued for fault in await faults_of(connection, one, tables)]
+    finally:
+        await connection.close()
+
+
+def test_each_place_in_the_code_that_issues_statements_was_taken(observed: Observations) -> None:
+    places = {place for service in observed for place in _places(service)}
+    seen = {issued.place for one in observed.values() for issued in one.issued}
+    assert not missing(sorted(places), NOT_ISSUED, seen), "The rounds leave out a statement: extend them."
+
+
+@pytest.mark.parametrize("service", migrate.SERVICES)
+def test_each_table_that_grows_was_filled(observed: Observations, service: str) -> None:
+    assert set(observed[service].small) <= set(SMALL), "bench.populate leaves out a table, or it belongs into SMALL."
+
+
+@pytest.mark.parametrize("service", migrate.SERVICES)
+async def test_no_statement_reads_what_belongs_to_others(observed: Observations, service: str) -> None:
+    issued = [one for one in observed[service].issued if one.place.name not in WHOLE_TABLES]
+    assert issued
+    found = await faults(observed[service], issued)
+    assert not found, "\n".join(map(str, found))
+
+
+@pytest.mark.parametrize("name", WHOLE_TABLES)
+async def test_what_may_read_a_whole_table_does(observed: Observations, name: str) -> None:
+    """Otherwise it need not be excepted."""
+    assert await faults(observed["records"], [one for one in observed["records"].issued if one.place.name == name])
+
+
+def planted(sql: str, argument: object) -> Issued:
+    """A statement as a careless repository might issue it."""
+    return Issued(Place("services/records/repository/careless.py", "Careless.read", 1, 1), sql, [argument])
+
+
+PLANTED = {
+    "a column without an index": planted("SELECT id FROM disclosure_requests WHERE purpose = $1", "ETREAT"),
+    "a function around the column": planted("SELECT id FROM records WHERE lower(id) = $1::text", "a"),
+    "a page by its number": planted("SELECT patient FROM record_versions ORDER BY number OFFSET $1::int LIMIT 5", 5),
+    "a count of everything": planted("SELECT count(*) FROM record_versions WHERE epoch >= $1::int", 0),
+    "an order that no index has": planted("SELECT id FROM grants WHERE threshold = $1::int ORDER BY id LIMIT 1", 9),
+}
+
+
+@pytest.mark.parametrize("kind", PLANTED)
+async def test_a_careless_statement_is_found(observed: Observations, kind: str) -> None:
+    assert await faults(observed["records"], [PLANTED[kind]])
+
+
+async def test_an_index_that_leads_past_the_rows_of_others_is_found(observed: Observations) -> None:
+    """The plan looks well; only running it shows how much it touches."""
+    careless = planted("SELECT count(*) FROM log_events WHERE subject >= $1", "did:key:z6Mkhf")
+    assert any(fault.why.startswith("when run") for fault in await faults(observed["records"], [careless]))
+
+
+def test_a_place_that_was_not_taken_is_found(observed: Observations) -> None:
+    seen = {issued.place for issued in observed["registry"].issued}
+    forgotten = min(seen)
+    assert missing(sorted(seen), {}, seen - {forgotten}) == [forgotten]
+
+
+def test_what_is_said_not_to_be_issued_is_not(observed: Observations) -> None:
+    assert not {issued.place.name for one in observed.values() for issued in one.issued} & set(NOT_ISSUED)
