@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit unit-umbral lock vectors examples engine compose-up compose-demo compose-down compose-test browser-test pictures clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral lock vectors examples engine compose-up compose-demo compose-down compose-test plans browser-test pictures clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -78,6 +78,9 @@ compose-down: ## Stop the containers; their data stay (add -v by hand to delete 
 
 compose-test: $(READY) ## Test the containers on a real engine: isolation, faults, replicas, upgrades.
 	@$(BIN)/pytest -m compose --timeout 900 tests/compose
+
+plans: $(READY) ## Explain every statement of the services with a million records in the tables; takes some minutes.
+	@PCEHR_PLAN_RECORDS=1000000 $(BIN)/pytest -n 0 tests/services/plans
 
 browser-test: $(READY) ## Use Swagger UI of each service in a headless Chromium, which must be installed.
 	@$(BIN)/pytest -m browser tests/browser

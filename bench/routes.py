@@ -44,7 +44,7 @@ class Operation:
         return f"{self.service} {self.route}{self.variant and f' ({self.variant})'}"
 
 
-WITHOUT_TABLES = {
+NOT_CALLED = {
     "GET /healthz": "Says that the process is alive.",
     "GET /readyz": "Reads the one row that says which form the tables have.",
     "GET /metrics": "Asked by the operator, not by a party; at the records service it counts what waits in the outbox.",
@@ -62,7 +62,7 @@ def forgotten(documents: Mapping[str, Mapping[str, Any]]) -> set[str]:
         for service, document in documents.items()
         for path, methods in document["paths"].items()
         for method in methods
-        if f"{method.upper()} {path}" not in WITHOUT_TABLES
+        if f"{method.upper()} {path}" not in NOT_CALLED
     }
     return offered - {f"{operation.service} {operation.route}" for operation in OPERATIONS}
 
