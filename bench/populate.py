@@ -13,6 +13,7 @@ others: it does the same work, and its proofs of new leaves verify. Nothing can 
 from __future__ import annotations
 
 import secrets
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ from shared.transparency.checkpoints import Kind, sign_checkpoint
 from shared.transparency.merkle import needed_for_root, root_of
 
 RECORDS_OF_PATIENT = 100
-"""A chart; the mean of synthetic ones lies in the hundreds, so that a larger share of the rows is a stranger's."""
+"""A chart; synthetic ones have hundreds, of which many are small."""
 GRANTS_OF_RECIPIENT = 5
 SCOPES = 12
 PROXIES = 3
@@ -60,12 +61,13 @@ class Strangers:
 
     records: int
     grants: int
+    records_of_patient: int = RECORDS_OF_PATIENT
     waiting: int = 0
     sizes: Sizes = Sizes()
 
     @property
     def patients(self) -> int:
-        return max(self.records // RECORDS_OF_PATIENT, 1)
+        return max(self.records // self.records_of_patient, 1)
 
     @property
     def recipients(self) -> int:
@@ -96,7 +98,7 @@ CREATE FUNCTION pg_temp.chars(size int, i bigint) RETURNS text LANGUAGE sql IMMU
   $$ SELECT left(encode(substr('{octets}'::bytea, 1 + (i * 7919 % {span})::int, size / 2 + 1), 'hex'), size) $$;
 """
 
-_NOW = 1_760_000_000
+_NOW = int(time.time())
 _END = 2_000_000_000
 
 

@@ -51,7 +51,6 @@ class KeyEntryRow(Base):
 
     __tablename__ = "key_entries"
     __table_args__ = (
-        UniqueConstraint("id"),
         UniqueConstraint("did", "identity_key"),
         exact_octets("id", 32),
         exact_octets("identity_key", 32),

@@ -129,16 +129,19 @@ class Notices:
 
     async def of_ended_grants(self, now: int, limit: int) -> list[NewNotice]:
         """The notices of up to `limit` grants that have lapsed and of which nobody was told; now they count as told."""
-        ended = (
+        # A statement of its own: as a part of the next one it had Postgres read all grants, mostly to find none.
+        ended = await self._session.scalars(
             select(GrantRow.id)
             .where(GrantRow.end_told.is_(False), GrantRow.expires_at <= now)
             .order_by(GrantRow.expires_at)
             .limit(limit)
             .with_for_update(skip_locked=True)
         )
+        if not (ids := ended.all()):
+            return []
         rows = await self._session.execute(
             update(GrantRow)
-            .where(GrantRow.id.in_(ended))
+            .where(GrantRow.id.in_(ids))
             .values(end_told=True)
             .returning(GrantRow.id, GrantRow.patient, GrantRow.recipient, GrantRow.expires_at)
         )

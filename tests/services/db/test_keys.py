@@ -55,7 +55,7 @@ SPREAD_BY = {
         "log_events": "subject",
     },
 }
-"""The column that holds the party each row belongs to; of an answer, the id of the statement that it is asked for by."""
+"""The column that holds the party each row belongs to; of an answer, the id of the statement it is asked for by."""
 
 _ONE_TREE = "A service's log is one sequence of everything; it is what cannot be spread (docs/scaling.md)."
 _FEW = "A few rows, which every machine may have."

@@ -96,7 +96,8 @@ async def observed(
     urls = {service: await fresh_database(service) for service in migrate.SERVICES}
     proxy = ProxyWorld(urls["proxy"])
     folder = tmp_path_factory.mktemp("plans")
-    size = Strangers(records=RECORDS, grants=RECORDS // 10, waiting=RECORDS // 20, sizes=LEAST)
+    grants = RECORDS // 10
+    size = Strangers(records=RECORDS, grants=grants, records_of_patient=20, waiting=grants // 2, sizes=LEAST)
     keys: dict[Kind, SigningKey] = {
         "registry": SigningKey(REGISTRY_LOG_SEED),
         "records": SigningKey(RECORDS_LOG_SEED),
