@@ -37,9 +37,10 @@ WRITING = (
     "records GET /v1/records",
     "records GET /v1/me/records",
 )
-_WRITTEN = (
-    "SELECT wal_bytes::bigint AS octets, (SELECT sum(fsyncs) FROM pg_stat_io WHERE object = 'wal')::bigint AS syncs"
-)
+_WRITTEN = """
+SELECT wal_bytes::bigint AS octets, (SELECT sum(fsyncs)::bigint FROM pg_stat_io WHERE object = 'wal') AS syncs
+FROM pg_stat_wal
+"""
 
 
 async def tables(platform: FilledPlatform) -> None:
