@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit unit-umbral lock vectors examples engine compose-up compose-demo compose-down compose-test plans browser-test pictures clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral bench lock vectors examples engine compose-up compose-demo compose-down compose-test plans browser-test pictures clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -53,6 +53,9 @@ WITHOUT_UMBRAL := tests/attacks tests/browser tests/services/db tests/services/l
 
 unit-umbral: $(READY) ## The tests that call Umbral, with its second implementation.
 	@PCEHR_UMBRAL_ENGINE=umbral $(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,$(WITHOUT_UMBRAL))
+
+bench: $(READY) ## Measure the platform beside its limits and write bench/results.json (bench/README.md).
+	@$(BIN)/python -m bench
 
 lock: ## Write requirements/*.txt anew from pyproject.toml (needs uv).
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/runtime.txt

@@ -67,10 +67,15 @@ def ratio_figure(
     return Figure(name, one / other, low, high, goal, measured)
 
 
-async def in_turns(rounds: int, *acts: Callable[[], Awaitable[object]]) -> list[list[float]]:
-    """Seconds that each act took, round by round; one round before them is not counted."""
+async def in_turns(
+    rounds: int, *acts: Callable[[], Awaitable[object]], before: Callable[[], Awaitable[object]] | None = None
+) -> list[list[float]]:
+    """Seconds that each act took, round by round; one round before them is not counted, nor is what is done `before`
+    each round."""
     taken: list[list[float]] = [[] for _ in acts]
     for number in range(rounds + 1):
+        if before is not None:
+            await before()
         for act, own in zip(acts, taken, strict=True):
             started = time.perf_counter()
             await act()

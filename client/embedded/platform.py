@@ -112,7 +112,8 @@ class EmbeddedPlatform:
     """Start with `async with`; ends everything it started when the block is left, whatever the reason.
 
     `base_port` is the registry's; records listen on the next one, proxies from `base_port + 11` on. None takes free
-    ports at the first run and the same ones afterwards. `proxies=None` keeps their number (three at first).
+    ports at the first run and the same ones afterwards. `proxies=None` keeps their number (three at first). Each proxy
+    re-encrypts in `workers` processes.
     """
 
     def __init__(
@@ -121,12 +122,14 @@ class EmbeddedPlatform:
         *,
         proxies: int | None = 3,
         threshold: int = 2,
+        workers: int = 1,
         base_port: int | None = 8400,
         postgres_url: str | None = None,
         progress: Callable[[str], None] | None = None,
     ) -> None:
         self._home = Home(home)
         self._wanted = (proxies, threshold, base_port)
+        self._workers = workers
         self._postgres_url = postgres_url
         self._say = progress or (lambda _: None)
         self._database: Database | None = None
@@ -276,7 +279,8 @@ class EmbeddedPlatform:
             _Service("records", "records", layout.records_port, common | {"PCEHR_BLOB_DIR": str(self._home.blobs)}),
         ]
         for name, port in zip(names, layout.proxy_ports, strict=True):
-            own = {"PCEHR_ENDPOINT": f"http://{HOST}:{port}", "PCEHR_NAME": name, "PCEHR_WORKERS": "1"}
+            own = {"PCEHR_ENDPOINT": f"http://{HOST}:{port}", "PCEHR_NAME": name}
+            own["PCEHR_WORKERS"] = str(self._workers)
             services.append(_Service(name, "proxy", port, common | own))
         self._services = {service.name: service for service in services}
 
