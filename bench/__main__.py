@@ -95,7 +95,7 @@ def main() -> None:
     arguments = parser.parse_args()
     unknown = [name for name in arguments.chapters if name not in CHAPTERS]
     if unknown:
-        parser.error(f"there is no chapter {', '.join(unknown)}")
+        parser.error(f"there is no chapter {', '.join(unknown)}; there are {', '.join(CHAPTERS)}")
     default = QUICK_ROUNDS if arguments.quick else Effort().rounds
     effort = Effort(rounds=max(arguments.rounds or default, 2), quick=arguments.quick)
     asyncio.run(run(arguments.chapters or CHAPTERS, effort, arguments.output))

@@ -42,12 +42,15 @@ Witnesses = Callable[[], Awaitable[Sequence[Witness]]]
 
 @dataclass(frozen=True)
 class Pace:
-    """All in seconds. `poll` is how often to look without being kicked, `whole` the most that one witness gets for
-    one checkpoint, `grace` how long a published checkpoint still waits for the other witnesses before there is a
-    next, `patience` how long one waits that is not published, `first_backoff` and `max_backoff` the pauses after
-    failures of a witness, and `refresh` the age at which a cosignature is asked for anew."""
+    """All in seconds. `poll` is how often to look without being kicked, `rest` the least time from one look to the
+    next, however often it is kicked: a look costs as much as what it is kicked for, and takes in all that has come
+    meanwhile. `whole` is the most that one witness gets for one checkpoint, `grace` how long a published checkpoint
+    still waits for the other witnesses before there is a next, `patience` how long one waits that is not published,
+    `first_backoff` and `max_backoff` the pauses after failures of a witness, and `refresh` the age at which a
+    cosignature is asked for anew."""
 
     poll: float = 1.0
+    rest: float = 0.1
     whole: float = 5.0
     grace: float = 0.2
     patience: float = 5.0
@@ -118,12 +121,14 @@ class Publisher:
         try:
             while True:
                 self._kicked.clear()
+                started = time.monotonic()
                 wait = await self._step_safely()
                 try:
                     async with asyncio.timeout(wait):
                         await self._kicked.wait()
                 except TimeoutError:
                     pass
+                await asyncio.sleep(max(0.0, started + self._pace.rest - time.monotonic()))
         finally:
             tasks = [courier.task for courier in self._couriers.values() if courier.task is not None]
             for task in tasks:

@@ -9,13 +9,14 @@ database for no longer than he is ready to answer for a revoked share.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Collection, Sequence
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from enum import Enum
 from typing import Any
 
-from sqlalchemy import Select, delete, func, select, update
-from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy import ARRAY, Integer, Row, Select, bindparam, delete, func, select, text, update
+from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.proxy import models
@@ -26,7 +27,7 @@ from shared.db import log
 from shared.db.engine import Database
 from shared.db.log import LoggedEvent, NewEvent
 from shared.encoding import from_b64url
-from shared.statements import Grant, Verified
+from shared.statements import Grant, ReencryptionRequest, Verified
 from shared.transparency.checkpoints import VerifiedCheckpoint
 from shared.transparency.witnessing import Known
 
@@ -40,10 +41,51 @@ class StoredAnswer:
 
 
 @dataclass(frozen=True)
+class Standing:
+    """How a grant stood at one moment: `sealed` has its kfrags as they rest by index of the scope entry, `revoked` is
+    whether its patient has, and `seen` the id of the statement that has used up the `jti` asked about, if any has."""
+
+    grant: StoredGrant
+    sealed: dict[int, bytes]
+    revoked: bool
+    seen: str | None
+
+
+@dataclass(frozen=True)
 class WitnessedHead:
     """A log that is witnessed; without a head until the first cosignature."""
 
     head: Known | None
+
+
+class Claim(Enum):
+    """What became of the attempt to take a `jti` for a use of a grant."""
+
+    NEW = "new"
+    SEEN = "seen"
+    REVOKED = "revoked"
+
+
+_STANDING = (
+    text(
+        "SELECT g.patient, g.id, g.recipient, g.nbf, g.exp, g.limits, k.entries, k.sealed,"
+        " EXISTS (SELECT FROM tombstones t WHERE t.issuer = g.patient AND t.grant_id = g.id) AS revoked,"
+        " (SELECT s.id FROM statements s WHERE s.issuer = :issuer AND s.jti = :jti) AS seen"
+        " FROM grants g CROSS JOIN LATERAL ("
+        "  SELECT array_agg(entry) AS entries, array_agg(sealed) AS sealed FROM kfrags"
+        "  WHERE patient = g.patient AND grant_id = g.id AND entry = ANY (:entries)"
+        " ) k WHERE g.id = :id"
+    )
+    .bindparams(bindparam("entries", type_=ARRAY(Integer)))
+    .columns(limits=JSONB)
+)
+_CLAIM_UNREVOKED = text(
+    "WITH ended AS (SELECT FROM tombstones WHERE issuer = :patient AND grant_id = :grant_id),"
+    " taken AS (INSERT INTO statements (issuer, jti, id)"
+    "   SELECT CAST(:issuer AS text), CAST(:jti AS text), CAST(:id AS text) WHERE NOT EXISTS (SELECT FROM ended)"
+    "   ON CONFLICT DO NOTHING RETURNING id)"
+    " SELECT EXISTS (SELECT FROM ended) AS revoked, EXISTS (SELECT FROM taken) AS taken"
+)
 
 
 class Work:
@@ -63,17 +105,13 @@ class Work:
         key = int.from_bytes(from_b64url(grant_id, 32)[:8], "big", signed=True)
         await self._session.execute(select(func.pg_advisory_xact_lock(key)))
 
-    async def grant(self, grant_id: str) -> StoredGrant | None:
-        """The grant of this id, or None."""
-        return await self._grant(select(models.Grant).where(models.Grant.id == grant_id))
-
     async def grant_kept_as_it_is(self, grant_id: str) -> StoredGrant | None:
-        """As `grant`, and nobody can revoke it before this transaction ends."""
-        return await self._grant(select(models.Grant).where(models.Grant.id == grant_id).with_for_update(read=True))
+        """The grant of this id, or None; nobody can revoke it before this transaction ends."""
+        return await self._grant(_grant_by(grant_id).with_for_update(read=True))
 
     async def grant_to_end(self, grant_id: str) -> StoredGrant | None:
-        """As `grant`, after every transaction that is about to release something under it has ended."""
-        return await self._grant(select(models.Grant).where(models.Grant.id == grant_id).with_for_update())
+        """As `grant_kept_as_it_is`, after every transaction that is about to release something under it has ended."""
+        return await self._grant(_grant_by(grant_id).with_for_update())
 
     async def is_revoked(self, issuer: str, grant_id: str) -> bool:
         """Whether `issuer` has revoked the grant; only what the grant's own patient says counts."""
@@ -81,13 +119,41 @@ class Work:
         query = select(tombstone.issuer).where(tombstone.issuer == issuer, tombstone.grant_id == grant_id)
         return await self._session.scalar(query) is not None
 
-    async def sealed_kfrags(self, patient: str, grant_id: str, entries: Collection[int]) -> dict[int, bytes]:
-        """Kfrags as they rest, by index of the grant's scope entry."""
-        kfrag = models.Kfrag
-        query = select(kfrag.entry, kfrag.sealed).where(
-            kfrag.patient == patient, kfrag.grant_id == grant_id, kfrag.entry.in_(entries)
-        )
-        return {row.entry: row.sealed for row in await self._session.execute(query)}
+    async def standing(self, request: Verified[ReencryptionRequest]) -> Standing | None:
+        """All that a re-encryption depends on, as of one moment; None where the grant is not known."""
+        payload = request.payload
+        entries = sorted({wanted.entry for wanted in payload.capsules})
+        row = (
+            await self._session.execute(
+                _STANDING, {"id": payload.grant, "issuer": payload.iss, "jti": payload.jti, "entries": entries}
+            )
+        ).one_or_none()
+        if row is None:
+            return None
+        sealed = dict(zip(row.entries or (), row.sealed or (), strict=True))
+        return Standing(_stored_grant(row), sealed, row.revoked, row.seen)
+
+    async def claim_unrevoked(self, request: Verified[ReencryptionRequest], patient: str) -> Claim:
+        """Take the request's `jti` as `claim` does, unless the grant has been revoked; raises what `claim` raises.
+
+        The caller holds the grant's row. This is a statement of its own after the one that locks it, and so it sees
+        every revocation that was committed before.
+        """
+        payload = request.payload
+        values = {
+            "patient": patient,
+            "grant_id": payload.grant,
+            "issuer": payload.iss,
+            "jti": payload.jti,
+            "id": request.id,
+        }
+        row = (await self._session.execute(_CLAIM_UNREVOKED, values)).one()
+        if row.revoked:
+            return Claim.REVOKED
+        if row.taken:
+            return Claim.NEW
+        await self.is_new(request)
+        return Claim.SEEN
 
     async def add_grant(
         self, grant: Verified[Grant], limits: Sequence[frozenset[str] | None], sealed_kfrags: Sequence[bytes]
@@ -166,8 +232,8 @@ class Work:
         self, statement_id: str, token_hash: bytes, grant_id: str, answer: StoredAnswer, lapses_at: int | None = None
     ) -> None:
         """Keep an answer; one with cfrags says when (seconds) the statement lapses."""
-        self._session.add(
-            models.Answer(
+        await self._session.execute(
+            insert(models.Answer).values(
                 statement=statement_id,
                 token_hash=token_hash,
                 grant_id=grant_id,
@@ -176,7 +242,6 @@ class Work:
                 lapses_at=lapses_at,
             )
         )
-        await self._session.flush()
 
     async def prune(self, *, lapsed_by: int, ended_by: int) -> int:
         """Delete the answers to re-encryption requests, and the kfrags of grants, that nobody may ask for any more;
@@ -260,18 +325,9 @@ class Work:
             row = row.on_conflict_do_nothing()
         await self._session.execute(row)
 
-    async def _grant(self, query: Select[models.Grant]) -> StoredGrant | None:
-        row = await self._session.scalar(query)
-        if row is None:
-            return None
-        return StoredGrant(
-            patient=row.patient,
-            id=row.id,
-            recipient=row.recipient,
-            nbf=row.nbf,
-            exp=row.exp,
-            limits=tuple(None if limit is None else frozenset(limit) for limit in row.limits),
-        )
+    async def _grant(self, query: Select[Any]) -> StoredGrant | None:
+        row = (await self._session.execute(query)).one_or_none()
+        return None if row is None else _stored_grant(row)
 
 
 class Repository:
@@ -286,6 +342,28 @@ class Repository:
         async with self._database.transaction() as session:
             yield Work(session)
 
+    async def standing(self, request: Verified[ReencryptionRequest]) -> Standing | None:
+        """See `Work.standing`; in one round trip, since nothing is written."""
+        async with self._database.single_reads() as session:
+            return await Work(session).standing(request)
+
     async def check(self) -> None:
         """Raises `DatabaseUnavailable` unless the database answers."""
         await self._database.check()
+
+
+def _grant_by(grant_id: str) -> Select[Any]:
+    grant = models.Grant
+    columns: list[Any] = [grant.patient, grant.id, grant.recipient, grant.nbf, grant.exp, grant.limits]
+    return select(*columns).where(grant.id == grant_id)
+
+
+def _stored_grant(row: Row[Any]) -> StoredGrant:
+    return StoredGrant(
+        patient=row.patient,
+        id=row.id,
+        recipient=row.recipient,
+        nbf=row.nbf,
+        exp=row.exp,
+        limits=tuple(None if limit is None else frozenset(limit) for limit in row.limits),
+    )

@@ -17,10 +17,10 @@ from services.proxy import domain
 from services.proxy.arithmetic import Arithmetic
 from services.proxy.domain import StoredGrant, fingerprint
 from services.proxy.enrolment import Enrolment
-from services.proxy.errors import ShareUnreadable, UnknownGrant
+from services.proxy.errors import JtiReused, ShareUnreadable, UnknownGrant
 from services.proxy.figures import Figures
 from services.proxy.identity import ProxyIdentity
-from services.proxy.repository import Repository, StoredAnswer, Work
+from services.proxy.repository import Claim, Repository, StoredAnswer, Work
 from shared import statements
 from shared.clock import Clock
 from shared.crypto.errors import DecryptionFailed, KeyFragRejected
@@ -153,21 +153,19 @@ class ProxyService:
             attempt.actor, attempt.grant, attempt.statement = payload.iss, payload.grant, request.id
             attempt.capsules = tuple(wanted.capsule for wanted in payload.capsules)
             attempt.cause = "grant"
-            wanted_entries = {wanted.entry for wanted in payload.capsules}
-            async with self._repository.transaction() as work:
-                grant = await work.grant(payload.grant)
-                if grant is None:
-                    raise UnknownGrant
-                attempt.patient = grant.patient
-                # Looked up before the tombstone, so that kfrags erased meanwhile are never taken for a fault.
-                sealed = await work.sealed_kfrags(grant.patient, grant.id, wanted_entries)
-                await self._check_use(work, grant, request)
-                if not await work.is_new(request):
-                    return await _answer_of(work, request.id)
+            standing = await self._repository.standing(request)
+            if standing is None:
+                raise UnknownGrant
+            grant = standing.grant
+            attempt.patient = grant.patient
+            domain.check_use(grant, payload, now=self._clock(), revoked=standing.revoked)
+            if standing.seen is not None:
+                return await self._answered_before(request, standing.seen)
             attempt.cause = "capsules"
             opened = [from_b64url(capsule, 98) for capsule in capsules]
             domain.check_capsules(payload, opened)
-            kfrags = {entry: self._unseal(grant, entry, sealed.get(entry)) for entry in wanted_entries}
+            wanted_entries = {wanted.entry for wanted in payload.capsules}
+            kfrags = {entry: self._unseal(grant, entry, standing.sealed.get(entry)) for entry in wanted_entries}
             cfrags = await self._work_through(payload, opened, kfrags)
             attempt.cause = "grant, after the arithmetic"
             return await self._release(request, cfrags)
@@ -291,9 +289,12 @@ class ProxyService:
             grant = await work.grant_kept_as_it_is(payload.grant)
             if grant is None:
                 raise UnknownGrant
-            await self._check_use(work, grant, request)
-            domain.check_not_lapsed(payload, self._clock())
-            if not await work.claim(request):
+            now = self._clock()
+            domain.check_use(grant, payload, now=now, revoked=False)
+            domain.check_not_lapsed(payload, now)
+            claim = await work.claim_unrevoked(request, grant.patient)
+            domain.check_use(grant, payload, now=now, revoked=claim is Claim.REVOKED)
+            if claim is Claim.SEEN:
                 return await _answer_of(work, request.id)
             done = _Attempt(
                 "reencrypted",
@@ -310,9 +311,11 @@ class ProxyService:
             )
         return answer
 
-    async def _check_use(self, work: Work, grant: StoredGrant, request: Verified[ReencryptionRequest]) -> None:
-        revoked = await work.is_revoked(grant.patient, grant.id)
-        domain.check_use(grant, request.payload, now=self._clock(), revoked=revoked)
+    async def _answered_before(self, request: Verified[ReencryptionRequest], seen: str) -> StoredAnswer:
+        if seen != request.id:
+            raise JtiReused
+        async with self._repository.transaction() as work:
+            return await _answer_of(work, request.id)
 
     async def _conclude(self, work: Work, done: _Attempt, cfrags: Sequence[str] | None = None) -> str:
         """Write the event of something done, and return the receipt that bears its number in the subject's chain."""

@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 import asyncpg
 from sqlalchemy import event, text
 from sqlalchemy.engine import ExceptionContext
-from sqlalchemy.exc import DBAPIError, IntegrityError, SQLAlchemyError
+from sqlalchemy.exc import DBAPIError, DisconnectionError, IntegrityError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.pool import QueuePool
@@ -86,9 +86,11 @@ class Database:
             pool_size=pool_size,
             max_overflow=0,
             pool_timeout=pool_timeout,
-            pool_pre_ping=True,
         )
+        event.listen(self._engine.sync_engine, "checkout", _refuse_lost)
         self._sessions = async_sessionmaker(self._engine, expire_on_commit=False)
+        alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self._sessions_without_transaction = async_sessionmaker(alone, expire_on_commit=False)
         self._size = pool_size
         self._waiting = self._waits = self._timeouts = 0
 
@@ -106,18 +108,21 @@ class Database:
         Raises DatabaseUnavailable when Postgres is away, before or during the block or at its end. If the connection
         was lost during the commit itself, nobody knows whether it happened: statements must bear being repeated.
         """
-        try:
-            async with self._sessions() as session:
-                await self._take_connection(session)
-                yield session
-                await session.commit()
-        except SQLAlchemyError as error:
-            if means_away(error):
-                raise DatabaseUnavailable from None
-            raise
-        except DatabaseUnavailable:
-            # Raised by the listener below, from an exception that holds the statement.
-            raise DatabaseUnavailable from None
+        async with _saying_when_away(), self._sessions() as session:
+            await self._take_connection(session)
+            yield session
+            await session.commit()
+
+    @asynccontextmanager
+    async def single_reads(self) -> AsyncIterator[AsyncSession]:
+        """A session in which every statement stands alone and sees what is committed when it begins.
+
+        For one query that says all that is wanted: it costs one round trip, where a transaction costs three. Raises
+        DatabaseUnavailable as `transaction` does.
+        """
+        async with _saying_when_away(), self._sessions_without_transaction() as session:
+            await self._take_connection(session)
+            yield session
 
     async def _take_connection(self, session: AsyncSession) -> None:
         all_taken = self.pool_use.in_use >= self._size
@@ -203,6 +208,30 @@ def violated_constraint(error: BaseException) -> str | None:
         return None
     name: str | None = getattr(error.orig.__cause__, "constraint_name", None) if error.orig is not None else None
     return name
+
+
+@asynccontextmanager
+async def _saying_when_away() -> AsyncIterator[None]:
+    """Turns whatever means that Postgres is away into DatabaseUnavailable."""
+    try:
+        yield
+    except SQLAlchemyError as error:
+        if means_away(error):
+            raise DatabaseUnavailable from None
+        raise
+    except DatabaseUnavailable:
+        # Raised by a listener below, from an exception that holds the statement.
+        raise DatabaseUnavailable from None
+
+
+def _refuse_lost(connection: Any, _record: object, _proxy: object) -> None:
+    """Have the pool open a new connection in the place of one that is known to be lost.
+
+    Asking the server instead would cost every transaction a round trip, and tell no more: a connection can be lost
+    right after the answer as well, and what is lost in a transaction is DatabaseUnavailable either way.
+    """
+    if connection.driver_connection.is_closed():
+        raise DisconnectionError
 
 
 async def _connected(session: AsyncSession) -> None:

@@ -23,7 +23,7 @@ from tests.services.log.conftest import KEY, PATIENTS, World, Worlds, happened
 from tests.services.log.witnesses import TestWitness, always_size, always_status, honest, served
 
 ALICE, BOB, *_ = PATIENTS
-FAST = Pace(poll=0.05, whole=1.0, grace=0.02, patience=0.3, first_backoff=0.02, max_backoff=0.1)
+FAST = Pace(poll=0.05, rest=0.01, whole=1.0, grace=0.02, patience=0.3, first_backoff=0.02, max_backoff=0.1)
 
 
 @pytest.fixture
