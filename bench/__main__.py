@@ -22,7 +22,7 @@ from rich.table import Table
 from bench.figure import Effort, Figure
 from shared.crypto.umbral import engine_name
 
-CHAPTERS = ("proxy",)
+CHAPTERS = ("proxy", "records", "cost")
 """Modules of this package, in the order in which they run."""
 RESULTS = Path(__file__).with_name("results.json")
 QUICK_ROUNDS = 2

@@ -342,10 +342,11 @@ class Repository:
         async with self._database.transaction() as session:
             yield Work(session)
 
-    async def standing(self, request: Verified[ReencryptionRequest]) -> Standing | None:
-        """See `Work.standing`; in one round trip, since nothing is written."""
-        async with self._database.single_reads() as session:
-            return await Work(session).standing(request)
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Work]:
+        """For what changes nothing and locks nothing; raises `DatabaseUnavailable`."""
+        async with self._database.reading() as session:
+            yield Work(session)
 
     async def check(self) -> None:
         """Raises `DatabaseUnavailable` unless the database answers."""

@@ -117,7 +117,7 @@ class ProxyService:
             attempt.cause = "grant"
             line = domain.share_for(payload, self._identity.did)
             domain.check_not_ended(payload, self._clock())
-            async with self._repository.transaction() as work:
+            async with self._repository.reading() as work:
                 domain.check_not_revoked(revoked=await work.is_revoked(payload.iss, grant.id))
                 if not await work.is_new(grant):
                     return await _receipt_of(work, grant.id)
@@ -153,7 +153,8 @@ class ProxyService:
             attempt.actor, attempt.grant, attempt.statement = payload.iss, payload.grant, request.id
             attempt.capsules = tuple(wanted.capsule for wanted in payload.capsules)
             attempt.cause = "grant"
-            standing = await self._repository.standing(request)
+            async with self._repository.reading() as work:
+                standing = await work.standing(request)
             if standing is None:
                 raise UnknownGrant
             grant = standing.grant
@@ -177,7 +178,7 @@ class ProxyService:
         """
         async with self._attempt("erased") as attempt:
             unverified = parse(token, typ=Revocation.typ, max_size=Revocation.max_size)
-            async with self._repository.transaction() as work:
+            async with self._repository.reading() as work:
                 # The very string that was verified once needs no key again, so that a lost receipt can be fetched
                 # after a change of keys too. Whoever asks has the statement, and the receipt tells nothing beyond it.
                 answer = await work.answer(unverified.id, sha256(token.encode("ascii")))
@@ -215,7 +216,7 @@ class ProxyService:
         async with self._repository.transaction() as work:
             await work.append_event(reading)
         self._kick()
-        async with self._repository.transaction() as work:
+        async with self._repository.reading() as work:
             rows = await work.events_of(party, before=before, limit=limit + 1)
         page = rows[:limit]
         return page, domain.cursor_of(page[-1].n) if len(rows) > limit else None
@@ -314,7 +315,7 @@ class ProxyService:
     async def _answered_before(self, request: Verified[ReencryptionRequest], seen: str) -> StoredAnswer:
         if seen != request.id:
             raise JtiReused
-        async with self._repository.transaction() as work:
+        async with self._repository.reading() as work:
             return await _answer_of(work, request.id)
 
     async def _conclude(self, work: Work, done: _Attempt, cfrags: Sequence[str] | None = None) -> str:

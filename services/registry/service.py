@@ -155,7 +155,7 @@ class Registry:
 
     async def party(self, did: str) -> PartyCard:
         """A party with its whole chain of keys; raises `UnknownParty` or `DatabaseUnavailable`."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             card = (await Repository(session).cards([did])).get(did)
         if card is None:
             raise UnknownParty
@@ -175,7 +175,7 @@ class Registry:
     ) -> Page:
         after = None if cursor is None else did_from_key(from_b64url(cursor, 32))
         needle = None if query is None else domain.folded(query)
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             repository = Repository(session)
             found = await repository.directory(role, needle, among, after, limit + 1)
             shown = found[: domain.parties_on_page([entry.length for entry in found], limit)]
@@ -230,7 +230,7 @@ class Registry:
         if cursor is not None:
             place = from_b64url(cursor, 20)
             after = (place[:16], min(int.from_bytes(place[16:], "big"), 2**31 - 1))
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             repository = Repository(session)
             if await repository.role(patient) is not Role.PATIENT:
                 raise UnknownParty

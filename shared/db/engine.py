@@ -114,11 +114,11 @@ class Database:
             await session.commit()
 
     @asynccontextmanager
-    async def single_reads(self) -> AsyncIterator[AsyncSession]:
-        """A session in which every statement stands alone and sees what is committed when it begins.
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session without a transaction around it, for statements that change nothing and lock nothing.
 
-        For one query that says all that is wanted: it costs one round trip, where a transaction costs three. Raises
-        DatabaseUnavailable as `transaction` does.
+        Each sees what is committed when it begins, as it would in `transaction` (Postgres's "read committed"), and the
+        two round trips that begin and end a transaction are saved. Raises DatabaseUnavailable as `transaction` does.
         """
         async with _saying_when_away(), self._sessions_without_transaction() as session:
             await self._take_connection(session)

@@ -32,7 +32,7 @@ class DatabasePartyStore:
 
     async def load(self, did: str) -> list[str] | None:
         """The longest chain seen of this party, oldest entry first, or None."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             return await session.scalar(select(self._table.entries).where(self._table.did == did))
 
     async def save(self, did: str, entries: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Every SQL statement of the records service, by what it is about; one `Repository` is one transaction."""
+"""Every SQL statement of the records service, by what it is about; one `Repository` is one transaction, or one look."""
 
 from __future__ import annotations
 
@@ -49,3 +49,9 @@ class Store:
             yield repository
         if repository.journal.logged:
             self._kick()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[Repository]:
+        """For what changes nothing and locks nothing; raises `DatabaseUnavailable`."""
+        async with self._database.reading() as session:
+            yield Repository(session)

@@ -46,7 +46,7 @@ class Disclosures:
         request, _ = await self._statements.verified(caller, token, ReencryptionRequest, role=Role.RECIPIENT)
         # For its refusal only: a request asked before is asked again, since the proxies keep what they answered.
         await self._statements.earlier_answer(request)
-        async with self._statements.store.transaction() as repository:
+        async with self._statements.store.reading() as repository:
             terms = (await repository.grants.terms([request.payload.grant])).get(request.payload.grant)
         if terms is None:
             raise UnknownGrant
@@ -60,7 +60,7 @@ class Disclosures:
             capsules=tuple(one.capsule for one in request.payload.capsules),
         )
         async with self._statements.noting_refusals(entry):
-            async with self._statements.store.transaction() as repository:
+            async with self._statements.store.reading() as repository:
                 found = await self._find(repository, terms, request, exclude)
             answers = await self._ask(found, request)
             async with self._statements.store.transaction() as repository:

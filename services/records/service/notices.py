@@ -50,7 +50,7 @@ class NoticeStreams:
         """
         if self._listener.waiting(caller.did) >= STREAMS_OF_A_PARTY or self._listener.waiting() >= STREAMS:
             raise TooManyStreams
-        async with self._store.transaction() as repository:
+        async with self._store.reading() as repository:
             last = await repository.notices.last(caller.did)
         return last if after is None else min(after, last)
 
@@ -66,7 +66,7 @@ class NoticeStreams:
             while not self._stopping.is_set() and loop.time() < ends:
                 told.clear()
                 try:
-                    async with self._store.transaction() as repository:
+                    async with self._store.reading() as repository:
                         found = await repository.notices.after(caller.did, position, BATCH)
                 except DatabaseUnavailable:
                     return

@@ -41,7 +41,7 @@ class Reading:
         """The caller's records, newest version of each; raises `Forbidden` unless the caller is a patient."""
         _patient(caller)
         after = cursors.decode(cursor)
-        async with self._store.transaction() as repository:
+        async with self._store.reading() as repository:
             rows = await repository.reading.newest(caller.did, after=after, limit=limit + 1, content=content)
         versions, following = cursors.page(rows, limit)
         return RecordPage(items=[record_out(version) for version in versions], next=following)
@@ -52,7 +52,7 @@ class Reading:
         For a grant to read, that is the newest one whose capsule the proxies would re-encrypt. Raises `NotFound`.
         """
         after, now = cursors.decode(cursor), self._clock()
-        async with self._store.transaction() as repository:
+        async with self._store.reading() as repository:
             patient = await repository.grants.patient_of(grant)
         if patient is None:
             raise NotFound
@@ -107,7 +107,7 @@ class Reading:
     async def requests(self, caller: Caller, *, inbox: bool, cursor: str | None, limit: int) -> RequestPage:
         """Disclosure requests addressed to the caller, or sent by it; newest first."""
         before, now = cursors.decode(cursor), self._clock()
-        async with self._store.transaction() as repository:
+        async with self._store.reading() as repository:
             rows = await repository.requests.listed(caller.did, inbox=inbox, before=before, limit=limit + 1)
         requests, following = cursors.page(rows, limit)
         return RequestPage(items=[_request_out(request, now) for request in requests], next=following)
@@ -115,14 +115,14 @@ class Reading:
     async def grants(self, caller: Caller, *, given: bool, cursor: str | None, limit: int) -> GrantPage:
         """Grants that the caller has given, or holds; newest first."""
         before, now = cursors.decode(cursor), self._clock()
-        async with self._store.transaction() as repository:
+        async with self._store.reading() as repository:
             rows = await repository.grants.listed(caller.did, given=given, before=before, limit=limit + 1)
         grants, following = cursors.page(rows, limit)
         return GrantPage(items=[_grant_out(grant, now) for grant in grants], next=following)
 
     async def grant(self, caller: Caller, grant: str) -> GrantOut:
         """One grant that the caller has given or holds; raises `NotFound`."""
-        async with self._store.transaction() as repository:
+        async with self._store.reading() as repository:
             found = await repository.grants.one(grant, caller.did)
         if found is None:
             raise NotFound
@@ -137,7 +137,7 @@ class Reading:
         before = cursors.decode(cursor)
         async with self._store.transaction() as repository:
             await repository.journal.log([NewEvent(caller.did, self._clock(), "log_read", actor=caller.did)])
-        async with self._store.transaction() as repository:
+        async with self._store.reading() as repository:
             rows = await repository.journal.events(caller.did, before, limit + 1)
         following = cursors.encode(rows[limit - 1].n) if len(rows) > limit else None
         return LogEventPage(items=[LogEventOut.of(event) for event in rows[:limit]], next=following)
@@ -145,7 +145,7 @@ class Reading:
     async def _look_at(self, caller: Caller, record: str) -> NewEvent:
         """The event that the caller looks at a record, in its patient's chain; raises `NotFound` for a record that is
         nobody's."""
-        async with self._store.transaction() as repository:
+        async with self._store.reading() as repository:
             patient = await repository.reading.patient_of(record)
         if patient is None:
             raise NotFound

@@ -67,7 +67,7 @@ class Statements:
 
         Raises `JtiReused` if its `jti` belongs to another statement of the issuer.
         """
-        async with self.store.transaction() as repository:
+        async with self.store.reading() as repository:
             received_at = await repository.journal.received_at(statement)
         return None if received_at is None else accepted(statement, received_at)
 

@@ -95,7 +95,7 @@ class Log:
 
     async def newest(self) -> SignedCheckpoint | None:
         """The newest checkpoint signed, published or not; None before the first run. Raises `LogHalted`."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             await _refuse_if_halted(session)
             return await tree.newest(session)
 
@@ -150,13 +150,13 @@ class Log:
 
     async def checkpoint(self) -> str:
         """The newest published checkpoint with its cosignatures, a signed note. Raises `NotInLogYet`."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             return _note(await _published(session))
 
     async def consistency(self, old: int, new: int) -> tuple[bytes, ...]:
         """The proof (RFC 6962 section 2.1.2) that the tree of size `new` extends that of size `old`; it is empty for
         an `old` of 0 or `new`. Raises `NoSuchTree` unless 0 <= old <= new <= the size published."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             published = await _published(session)
             if not 0 <= old <= new <= published.size:
                 raise NoSuchTree
@@ -164,7 +164,7 @@ class Log:
 
     async def consistency_to(self, old: int, newest: SignedCheckpoint) -> tuple[bytes, ...]:
         """As `consistency`, to a checkpoint that is signed and perhaps not published; for the witnesses."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             return await _consistency(session, old, newest.size)
 
     async def inclusion(self, leaves: Sequence[bytes], known: int) -> Proven:
@@ -176,7 +176,7 @@ class Log:
         """
         if len(leaves) > MAX_LEAVES:
             raise ValueError("too many leaves")
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             # The order matters: a row seen by the second query only is younger than the checkpoint, hence not in it.
             published = await _published(session)
             size = published.size
@@ -201,7 +201,7 @@ class Log:
     async def entries(self, start: int, limit: int) -> tuple[int, list[bytes]]:
         """The size of the published tree, and the data of at most `limit` of its leaves (at most `MAX_ENTRIES`) from
         place `start` on. Raises `NotInLogYet` while nothing is published."""
-        async with self._database.transaction() as session:
+        async with self._database.reading() as session:
             size = (await _published(session)).size
             return size, await tree.data(session, start, min(start + min(limit, MAX_ENTRIES), size))
 
