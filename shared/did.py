@@ -6,14 +6,20 @@ sign and the key's multibase, `did:key:z6Mk…#z6Mk…`; before any rotation bot
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import base58
 
 from shared.errors import Malformed
 
 PREFIX = "did:key:"
 _MULTICODEC_ED25519 = b"\xed\x01"
+_REMEMBERED = 4096
+"""Keys whose text is remembered, and texts whose key is: a service meets the same parties again and again, and base58
+is arithmetic on long numbers. All of it is public."""
 
 
+@lru_cache(_REMEMBERED)
 def multibase(public_key: bytes) -> str:
     """The multibase form (base58btc, multicodec ed25519-pub) of a 32-byte Ed25519 public key."""
     if len(public_key) != 32:
@@ -21,6 +27,7 @@ def multibase(public_key: bytes) -> str:
     return "z" + base58.b58encode(_MULTICODEC_ED25519 + public_key).decode("ascii")
 
 
+@lru_cache(_REMEMBERED)
 def key_from_multibase(text: str) -> bytes:
     """The 32-byte Ed25519 public key behind a multibase text; raises `Malformed` for anything else."""
     if not 40 <= len(text) <= 56 or not text.startswith("z"):

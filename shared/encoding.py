@@ -20,6 +20,10 @@ from shared.errors import Malformed
 MAX_JSON_DEPTH = 16
 """Nesting allowed in an object of the protocol; nothing defined here goes beyond six."""
 
+_MAX_INTEGER = 2**53 - 1
+_ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
+"""RFC 8785 for what is plain and ASCII: members sorted, no blanks, and of the escapes the shortest."""
+
 
 def b64url(data: bytes) -> str:
     """Return `data` as base64url without padding."""
@@ -45,6 +49,12 @@ def from_b64url(text: str, size: int | None = None) -> bytes:
 
 def canonical_json(value: Any) -> bytes:
     """Serialise as RFC 8785 canonical JSON. Only str, int, bool, None, list and dict are allowed within."""
+    # Pure Python writes it five times as slowly as the standard library's encoder in C, which does the same wherever
+    # all is ASCII and no number is beyond what RFC 8785 allows; a test holds the two against each other.
+    if _is_plain(value):
+        text = _ENCODER.encode(value)
+        if text.isascii():
+            return text.encode("ascii")
     return rfc8785.dumps(value)
 
 
@@ -85,6 +95,31 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _refuse_number(_: str) -> NoReturn:
     raise ValueError("only integers are allowed")
+
+
+def _is_plain(value: Any) -> bool:
+    """Whether a value holds nothing but the types allowed, and no subclass of them, with numbers in range and no deeper
+    than is read again; without recursion, as `_depth`."""
+    level = [value]
+    for _ in range(MAX_JSON_DEPTH):
+        if not level:
+            break
+        inner: list[Any] = []
+        for item in level:
+            kind = type(item)
+            if kind is dict:
+                if any(type(key) is not str for key in item):
+                    return False
+                inner += item.values()
+            elif kind is list:
+                inner += item
+            elif kind is int:
+                if not -_MAX_INTEGER <= item <= _MAX_INTEGER:
+                    return False
+            elif kind is not str and kind is not bool and item is not None:
+                return False
+        level = inner
+    return not level
 
 
 def _depth(value: Any) -> int:

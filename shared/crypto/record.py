@@ -19,6 +19,7 @@ import hmac
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from typing import Any
 
 import rfc8785
@@ -83,7 +84,13 @@ class RecordContext:
 
     def digest(self) -> bytes:
         """H(context): SHA-256 of a tag and the members, with `"v":1`, as canonical JSON (RFC 8785); 32 bytes."""
-        return sha256(_CONTEXT_TAG + canonical_json({**asdict(self), "v": 1}))
+        return _digest(self)
+
+
+@lru_cache(256)
+def _digest(context: RecordContext) -> bytes:
+    """Envelope, header and body of one record each ask for it."""
+    return sha256(_CONTEXT_TAG + canonical_json({**asdict(context), "v": 1}))
 
 
 class RecordKey(Secret):

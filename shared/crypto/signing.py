@@ -7,6 +7,8 @@ many messages (Chalkias, Garillot and Nikolaenko, "Taming the many EdDSAs", 2020
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 from nacl.bindings import crypto_core_ed25519_is_valid_point
 from nacl.exceptions import BadSignatureError
 from nacl.signing import SigningKey as _SodiumSigningKey
@@ -35,7 +37,7 @@ class VerifyKey:
     @classmethod
     def from_bytes(cls, data: bytes) -> VerifyKey:
         """Parse 32 bytes; raises `MalformedKeyMaterial` for a non-canonical, small-order or mixed-order point."""
-        return cls(data)
+        return _parsed(data) if isinstance(data, bytes) else cls(data)
 
     def verify(self, signature: bytes, message: bytes) -> None:
         """Return if `signature` (64 bytes) is this key's over `message`; raises `BadSignature`."""
@@ -62,6 +64,13 @@ class VerifyKey:
 
     def __repr__(self) -> str:
         return f"<VerifyKey {self.b64}>"
+
+
+@lru_cache(4096)
+def _parsed(data: bytes) -> VerifyKey:
+    """A key parsed before: whether a point is of prime order costs nearly as much as a signature, and the statements of
+    one party all come with the same key."""
+    return VerifyKey(data)
 
 
 class SigningKey(Secret):

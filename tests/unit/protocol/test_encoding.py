@@ -6,6 +6,7 @@ import base64
 from typing import Any
 
 import pytest
+import rfc8785
 from hypothesis import given
 from hypothesis import strategies as some
 
@@ -53,6 +54,29 @@ def test_base64url_refuses_a_wrong_size(size: int) -> None:
 @given(JSON)
 def test_canonical_json_round_trip(value: Any) -> None:
     assert from_canonical_json(canonical_json(value)) == value
+
+
+@given(JSON | some.floats(allow_nan=False, allow_infinity=False))
+def test_canonical_json_is_rfc_8785(value: Any) -> None:
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+ASCII = some.text(some.characters(max_codepoint=127))
+
+
+@given(some.dictionaries(ASCII, ASCII | some.integers(-(2**53) + 1, 2**53 - 1) | some.lists(ASCII, max_size=3)))
+def test_canonical_json_of_ascii_is_rfc_8785(value: Any) -> None:
+    assert canonical_json(value) == rfc8785.dumps(value)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [{"a": 2**53}, {"a": [-(2**53)]}, {1: "a"}, {"a": float("nan")}, {"a": {"b"}}],
+    ids=["too large", "too small", "a member that is no text", "not a number", "another type"],
+)
+def test_what_canonical_json_cannot_hold_is_not_written(value: Any) -> None:
+    with pytest.raises(rfc8785.CanonicalizationError):
+        canonical_json(value)
 
 
 @pytest.mark.parametrize(
