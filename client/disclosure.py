@@ -11,27 +11,25 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from client.cfrags import CfragTask
+from client.envelopes import Envelope, OpeningKeys, Unwrapped
 from client.errors import (
-    ClientError,
     LyingProxy,
     ReceiptInvalid,
     ServiceRefused,
     VerificationFailed,
     WrongAnswer,
 )
-from client.pool import CfragPool
-from client.reading import check_all, open_whole, problem_of
-from client.records import unwrap_as_recipient
+from client.pool import EnvelopePool
+from client.reading import check_all, open_all, problem_of
+from client.records import key_from_envelope
 from client.reports import HeldGrant, ListedRecord, OpenedRecord, Problem
 from client.session import Session
-from client.verification import VerifiedRecord, check_receipt
+from client.verification import VerifiedRecord, VerifiedVersion, check_parts, check_receipt, verifying
 from shared.crypto.record import RecordKey
-from shared.crypto.umbral import PublicKey, SecretKey, VerifiedCapsuleFrag
 from shared.encoding import b64url, from_b64url, sha256
 from shared.errors import PcehrError
 from shared.identity import verifying_key
-from shared.schemas.records import DisclosureOut
+from shared.schemas.records import DisclosureOut, RecordOut
 from shared.statements import ReencryptionRequest, Verified, WantedCapsule
 from shared.wire import PROXIES_AUDIENCE, REENCRYPTION_LIFETIME
 
@@ -43,15 +41,6 @@ class Outcome:
     opened: list[OpenedRecord]
     problems: list[Problem]
     lying_proxies: list[str]
-
-
-@dataclass(frozen=True)
-class _Keys:
-    """The keys of one grant: what cfrags verify under, and what opens them."""
-
-    verifying: bytes
-    receiving: SecretKey
-    delegating: tuple[bytes, ...]
 
 
 async def request_reencryption(
@@ -77,7 +66,7 @@ class Batch:
     def __init__(
         self,
         session: Session,
-        pool: CfragPool,
+        pool: EnvelopePool,
         grant: HeldGrant,
         records: Sequence[ListedRecord],
         *,
@@ -89,6 +78,7 @@ class Batch:
         self._records = records
         self._large_to = large_to
         self._keys = _keys_of(session, grant)
+        self._delegating = tuple(from_b64url(entry.delegating_key, 33) for entry in grant.statement.payload.scopes)
 
     async def open(self) -> Outcome:
         """Have the batch re-encrypted and open it; raises what the service refuses for the batch as a whole."""
@@ -108,20 +98,70 @@ class Batch:
             cfrags = _by_proxy(answer, self._records, self._grant)
             if any(did in of_record for of_record in cfrags for did in excluded):
                 raise WrongAnswer("The records service asked a proxy that it had been told to leave out.")
-            wrong = await self._wrong_proxies(request, answer, cfrags, outcome)
-            if all(len(of_record.keys() - wrong) >= self._grant.threshold for of_record in cfrags):
-                good = [[cfrag for did, cfrag in of_record.items() if did not in wrong] for of_record in cfrags]
-                await self._open_all(answer, good, outcome)
+            records = await self._check_records(answer)
+            unwrapped = await self._unwrap(records, cfrags)
+            wrong = await self._wrong_proxies(request, answer, cfrags, unwrapped, outcome)
+            good = [{did: cfrag for did, cfrag in of_record.items() if did not in wrong} for of_record in cfrags]
+            if all(len(of_record) >= self._grant.threshold for of_record in good):
+                if wrong:
+                    unwrapped = await self._unwrap(records, good)
+                await self._open_all(records, unwrapped, outcome)
                 return outcome
             if not wrong:
                 raise WrongAnswer("The records service sent fewer re-encryptions than the grant's threshold.")
             excluded += sorted(wrong)
+
+    async def _check_records(self, answer: DisclosureOut) -> list[VerifiedRecord | Problem]:
+        """The records disclosed, or why one is not the one asked for, in order.
+
+        A manifest that is the one listed, to the letter, has been verified with the list.
+        """
+        shown = [disclosed.record for disclosed in answer.records]
+        others = [
+            one for one, wanted in zip(shown, self._records, strict=True) if one.manifest != wanted.manifest.token
+        ]
+        checked = dict(zip(map(id, others), await check_all(self._session, others, self._grant.patient), strict=True))
+        return await asyncio.to_thread(
+            lambda: [
+                self._check_record(one, wanted, checked.get(id(one)))
+                for one, wanted in zip(shown, self._records, strict=True)
+            ]
+        )
+
+    def _check_record(
+        self, shown: RecordOut, wanted: ListedRecord, other: VerifiedRecord | Problem | None
+    ) -> VerifiedRecord | Problem:
+        try:
+            if isinstance(other, Problem):
+                raise VerificationFailed.from_code(other.code, other.detail)
+            if other is not None:
+                raise WrongAnswer("The records service sent another record than the one asked for.")
+            return check_parts(shown, VerifiedVersion(wanted.manifest, wanted.authority))
+        except VerificationFailed as error:
+            return self._problem(error, wanted)
+
+    async def _unwrap(
+        self, records: Sequence[VerifiedRecord | Problem], cfrags: Sequence[Mapping[str, bytes]]
+    ) -> list[Unwrapped]:
+        """Check the re-encryptions of each capsule asked for and open its envelope. That of a record which is not the
+        one asked for is left closed, and its re-encryptions are checked all the same."""
+        envelopes = [
+            Envelope(
+                capsule=wanted.capsule,
+                delegating_key=self._delegating[wanted.entry],
+                wrapped_key=b"" if isinstance(record, Problem) else record.wrapped_key,
+                cfrags=tuple(of_record.values()),
+            )
+            for wanted, record, of_record in zip(self._records, records, cfrags, strict=True)
+        ]
+        return await self._pool.open(self._keys, envelopes)
 
     async def _wrong_proxies(
         self,
         request: Verified[ReencryptionRequest],
         answer: DisclosureOut,
         cfrags: Sequence[Mapping[str, bytes]],
+        unwrapped: Sequence[Unwrapped],
         outcome: Outcome,
     ) -> set[str]:
         """Proxies whose re-encryptions or receipts do not hold; noted in the outcome.
@@ -129,12 +169,10 @@ class Batch:
         A re-encryption that does not verify is a lie. A receipt that is missing or lists other re-encryptions may be
         the records service's doing just as well, so such a proxy is passed over and not accused.
         """
-        tasks = [self._task(record, of_record) for record, of_record in zip(self._records, cfrags, strict=True)]
-        verdicts = await self._pool.check(tasks)
         liars = {
             did
-            for of_record, verdict in zip(cfrags, verdicts, strict=True)
-            for did, holds in zip(of_record, verdict, strict=True)
+            for of_record, one in zip(cfrags, unwrapped, strict=True)
+            for did, holds in zip(of_record, one.holds, strict=True)
             if not holds
         }
         for did in sorted(liars):
@@ -180,52 +218,49 @@ class Batch:
             else:
                 return
 
-    async def _open_all(self, answer: DisclosureOut, cfrags: Sequence[list[bytes]], outcome: Outcome) -> None:
-        shown = [disclosed.record for disclosed in answer.records]
-        checked = await check_all(self._session, shown, self._grant.patient)
-        for wanted, record, of_record in zip(self._records, checked, cfrags, strict=True):
+    async def _open_all(
+        self, records: Sequence[VerifiedRecord | Problem], unwrapped: Sequence[Unwrapped], outcome: Outcome
+    ) -> None:
+        keyed: list[tuple[ListedRecord, VerifiedRecord, RecordKey]] = []
+        for wanted, record, one in zip(self._records, records, unwrapped, strict=True):
             try:
-                outcome.opened.append(await self._open_one(wanted, record, of_record))
-            except ClientError as error:
+                if isinstance(record, Problem):
+                    outcome.problems.append(record)
+                else:
+                    keyed.append((wanted, record, _key_of(record, one)))
+            except VerificationFailed as error:
                 outcome.problems.append(self._problem(error, wanted))
-
-    async def _open_one(
-        self, wanted: ListedRecord, record: VerifiedRecord | Problem, cfrags: list[bytes]
-    ) -> OpenedRecord:
-        if isinstance(record, Problem):
-            raise VerificationFailed.from_code(record.code, record.detail)
-        if record.manifest.id != wanted.manifest.id:
-            raise WrongAnswer("The records service sent another record than the one asked for.")
-        key = await asyncio.to_thread(_unwrap, self._keys, wanted.entry, record, cfrags[: self._grant.threshold])
-        opened = await open_whole(self._session, record, key, scope=wanted.scope, large_to=self._large_to)
-        self._session.state.note_record(record.manifest)
-        return opened
-
-    def _task(self, record: ListedRecord, cfrags: Mapping[str, bytes]) -> CfragTask:
-        return CfragTask(
-            capsule=record.capsule,
-            verifying_key=self._keys.verifying,
-            delegating_key=self._keys.delegating[record.entry],
-            receiving_key=bytes(self._keys.receiving.public_key()),
-            cfrags=tuple(cfrags.values()),
-        )
+        whole = [(record, key, wanted.scope) for wanted, record, key in keyed]
+        opened = await open_all(self._session, whole, large_to=self._large_to)
+        for (wanted, record, _), result in zip(keyed, opened, strict=True):
+            try:
+                if isinstance(result, OpenedRecord):
+                    self._session.state.note_record(record.manifest)
+                    outcome.opened.append(result)
+                else:
+                    outcome.problems.append(self._problem(result, wanted))
+            except VerificationFailed as error:
+                outcome.problems.append(self._problem(error, wanted))
 
     def _problem(self, error: PcehrError, record: ListedRecord) -> Problem:
         return problem_of(error, record_id=record.record_id, grant_id=self._grant.id)
 
 
-def _unwrap(keys: _Keys, entry: int, record: VerifiedRecord, cfrags: list[bytes]) -> RecordKey:
-    """Combine `t` verified re-encryptions; more would only take longer."""
-    trusted = [VerifiedCapsuleFrag.from_verified_bytes(cfrag) for cfrag in cfrags]
-    return unwrap_as_recipient(record, keys.receiving, PublicKey.from_bytes(keys.delegating[entry]), trusted)
+def _key_of(record: VerifiedRecord, unwrapped: Unwrapped) -> RecordKey:
+    """The content key; raises `SharesDoNotCombine` or another `VerificationFailed`."""
+    with verifying():
+        if unwrapped.fault is not None:
+            raise unwrapped.fault
+    if unwrapped.content is None:
+        raise WrongAnswer("The records service sent fewer re-encryptions than the grant's threshold.")
+    return key_from_envelope(record, unwrapped.content)
 
 
-def _keys_of(session: Session, grant: HeldGrant) -> _Keys:
-    payload = grant.statement.payload
-    return _Keys(
-        verifying=bytes(verifying_key(grant.patient_entry)),
-        receiving=session.keyring.receiving(grant.recipient_entry.payload.seq),
-        delegating=tuple(from_b64url(entry.delegating_key, 33) for entry in payload.scopes),
+def _keys_of(session: Session, grant: HeldGrant) -> OpeningKeys:
+    return OpeningKeys(
+        threshold=grant.threshold,
+        verifying_key=bytes(verifying_key(grant.patient_entry)),
+        receiving_key=session.keyring.receiving(grant.recipient_entry.payload.seq),
     )
 
 

@@ -1,8 +1,8 @@
-"""Checking many re-encryptions at once, in other processes.
+"""Opening many envelopes at once, in other processes.
 
 The engines hold Python's lock while they work, so threads gain nothing. The workers are lean programs of their own
-(`client.cfrag_worker`) and no copies of this one: they start in a tenth of a second whatever program uses the client,
-and they get public values only, so that secrets never leave the process that opened the keystore.
+(`client.envelope_worker`) and no copies of this one: they start in a tenth of a second whatever program uses the
+client, and of its secrets each gets the one receiving key that it needs, by a pipe of its own.
 """
 
 from __future__ import annotations
@@ -16,46 +16,52 @@ from collections.abc import Sequence
 from types import TracebackType
 from typing import Self
 
-from client.cfrags import CfragTask, check_all_cfrags
 from client.embedded.process import environment
-from shared.crypto.umbral import CFRAG_SIZE, engine_name
+from client.envelopes import Envelope, OpeningKeys, Unwrapped, open_envelopes
+from shared.crypto.umbral import engine_name
 
-WORTH_A_POOL = {"umbral-pre": 256, "umbral": 64}
-"""Records from which on starting workers costs less than it saves, by engine (checking one re-encryption takes 0.9 or
-3.9 ms, starting a worker 100 to 150 ms of processor time)."""
+WORTH_A_POOL = {"umbral-pre": 128, "umbral": 32}
+"""Records from which on starting workers costs less than it saves, by engine (opening one envelope with two
+re-encryptions takes 2.7 or 12 ms, starting a worker 50 to 100 ms of processor time)."""
 
 _MAX_WORKERS = 8
-_MAX_CFRAGS = 255
 
 
-class CfragPool:
-    """Use it as an async context manager. Workers start at once if `expected` records are worth it."""
+class EnvelopePool:
+    """Use it as an async context manager. Workers start as soon as the records that are `expected` are worth it."""
 
-    def __init__(self, *, expected: int) -> None:
-        wanted = expected >= WORTH_A_POOL.get(engine_name(), 0) and _processors() > 1
-        self._count = _processors() if wanted else 0
-        self._workers: list[_Worker] = []
+    def __init__(self) -> None:
+        self._expected = 0
+        self._starting: asyncio.Task[list[_Worker]] | None = None
 
     async def __aenter__(self) -> Self:
-        with contextlib.suppress(OSError):
-            for _ in range(self._count):
-                self._workers.append(_Worker(await _start()))
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        for worker in self._workers:
-            await worker.stop()
+        if self._starting is not None:
+            for worker in await self._starting:
+                await worker.stop()
 
-    async def check(self, tasks: Sequence[CfragTask]) -> list[tuple[bool, ...]]:
-        """Which re-encryptions of each capsule hold, in order. The part of a worker that dies is done here."""
-        if not self._workers or any(not _fits(task) for task in tasks):
-            return await asyncio.to_thread(check_all_cfrags, list(tasks))
-        count = len(self._workers)
-        parts = [list(tasks[index::count]) for index in range(count)]
-        answers = await asyncio.gather(*(worker.check(part) for worker, part in zip(self._workers, parts, strict=True)))
-        return [answers[index % count][index // count] for index in range(len(tasks))]
+    def expect(self, records: int) -> None:
+        """So many more envelopes will have to be opened; nobody waits for the workers that may start now."""
+        self._expected += records
+        worth = self._expected >= WORTH_A_POOL.get(engine_name(), 0)
+        if worth and self._starting is None and _processors() > 1:
+            self._starting = asyncio.create_task(_start_all(_processors()))
+
+    async def open(self, keys: OpeningKeys, envelopes: Sequence[Envelope]) -> list[Unwrapped]:
+        """What becomes of each envelope, in order. The part of a worker that dies is done here."""
+        workers = [] if self._starting is None else await self._starting
+        if not workers or any(not envelope.fits for envelope in envelopes):
+            return await asyncio.to_thread(open_envelopes, keys, list(envelopes))
+        count = len(workers)
+        parts = [list(envelopes[index::count]) for index in range(count)]
+        answers = await asyncio.gather(
+            *(worker.open(keys, part) for worker, part in zip(workers, parts, strict=True) if part)
+        )
+        return [answers[index % count][index // count] for index in range(len(envelopes))]
 
 
 class _Worker:
@@ -65,25 +71,27 @@ class _Worker:
         self._process = process
         self._free = asyncio.Lock()
 
-    async def check(self, tasks: list[CfragTask]) -> list[tuple[bool, ...]]:
+    async def open(self, keys: OpeningKeys, envelopes: list[Envelope]) -> list[Unwrapped]:
         async with self._free:
             try:
-                return await self._ask(tasks)
+                return await self._ask(keys, envelopes)
             except (OSError, asyncio.IncompleteReadError):
-                return await asyncio.to_thread(check_all_cfrags, tasks)
+                return await asyncio.to_thread(open_envelopes, keys, envelopes)
 
-    async def _ask(self, tasks: list[CfragTask]) -> list[tuple[bool, ...]]:
+    async def _ask(self, keys: OpeningKeys, envelopes: list[Envelope]) -> list[Unwrapped]:
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        answers = []
-        for task in tasks:
-            # The answers, a few bytes for each frame, wait in the pipe until they are read.
-            self._process.stdin.write(task.frame())
+        self._process.stdin.write(keys.frame() + len(envelopes).to_bytes(2, "big"))
+        self._process.stdin.writelines(envelope.frame() for envelope in envelopes)
+        # The answers, some bytes for each frame, wait in the pipe until they are read.
         await self._process.stdin.drain()
-        for task in tasks:
-            verdict = await self._process.stdout.readexactly(len(task.cfrags))
-            answers.append(tuple(byte == 1 for byte in verdict))
-        return answers
+        sizes = [Unwrapped.size(len(envelope.cfrags)) for envelope in envelopes]
+        answer = await self._process.stdout.readexactly(sum(sizes))
+        unwrapped, start = [], 0
+        for size in sizes:
+            unwrapped.append(Unwrapped.parse(answer[start : start + size]))
+            start += size
+        return unwrapped
 
     async def stop(self) -> None:
         """End the process, whatever it is doing: nobody waits for its answers any more."""
@@ -92,20 +100,23 @@ class _Worker:
         await self._process.communicate()
 
 
+async def _start_all(count: int) -> list[_Worker]:
+    workers: list[_Worker] = []
+    with contextlib.suppress(OSError):
+        for _ in range(count):
+            workers.append(_Worker(await _start()))
+    return workers
+
+
 async def _start() -> Process:
     return await asyncio.create_subprocess_exec(
         # Nothing from the current folder, which may hold what others named; and no passphrase in the environment.
-        *(sys.executable, "-P", "-m", "client.cfrag_worker"),
+        *(sys.executable, "-P", "-m", "client.envelope_worker"),
         env=environment({}),
         stdin=PIPE,
         stdout=PIPE,
         stderr=DEVNULL,
     )
-
-
-def _fits(task: CfragTask) -> bool:
-    """Whether a frame can carry it; what a service sends may have any length."""
-    return len(task.cfrags) <= _MAX_CFRAGS and all(len(cfrag) == CFRAG_SIZE for cfrag in task.cfrags)
 
 
 def _processors() -> int:

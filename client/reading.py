@@ -51,16 +51,34 @@ async def check_all(
 async def open_whole(
     session: Session, record: VerifiedRecord, key: RecordKey, *, scope: str, large_to: Path | None = None
 ) -> OpenedRecord:
-    """Header and body of a record, and a note of its version against going back.
+    """Header and body of a record.
 
     A body that does not come with the record is fetched to a file first. With `large_to` it is decrypted to a file
     in that folder, named by the record's id; without, it is held in memory, up to `MAX_IN_MEMORY`.
     """
-    if record.body is not None:
-        opened = await asyncio.to_thread(open_record, record, key, scope=scope)
-    else:
-        opened = await _open_blob(session, record, key, scope, large_to)
+    (opened,) = await open_all(session, [(record, key, scope)], large_to=large_to)
+    if isinstance(opened, ClientError):
+        raise opened
     return opened
+
+
+async def open_all(
+    session: Session, records: Sequence[tuple[VerifiedRecord, RecordKey, str]], *, large_to: Path | None = None
+) -> list[OpenedRecord | ClientError]:
+    """`open_whole` for records with their keys and the names of their scopes, in order; an error in place of one that
+    does not open."""
+    inline = [one for one in records if one[0].body is not None]
+    opened = iter(await asyncio.to_thread(_open_inline, inline))
+    found: list[OpenedRecord | ClientError] = []
+    for record, key, scope in records:
+        if record.body is not None:
+            found.append(next(opened))
+            continue
+        try:
+            found.append(await _open_blob(session, record, key, scope, large_to))
+        except ClientError as error:
+            found.append(error)
+    return found
 
 
 def unverified_summary(unverified: RecordOut, problem: Problem) -> RecordSummary:
@@ -165,6 +183,16 @@ async def _open_blob(
         # Plaintext stays out of temporary files: a small enough body is decrypted in memory.
         data = await asyncio.to_thread(ciphertext.read_bytes)
         return await asyncio.to_thread(_open_in_memory, record, data, key, scope)
+
+
+def _open_inline(records: Sequence[tuple[VerifiedRecord, RecordKey, str]]) -> list[OpenedRecord | ClientError]:
+    found: list[OpenedRecord | ClientError] = []
+    for record, key, scope in records:
+        try:
+            found.append(open_record(record, key, scope=scope))
+        except ClientError as error:
+            found.append(error)
+    return found
 
 
 def _open_in_memory(record: VerifiedRecord, ciphertext: bytes, key: RecordKey, scope: str) -> OpenedRecord:

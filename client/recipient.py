@@ -25,7 +25,7 @@ from client.errors import (
 from client.held import held_grant, report_held
 from client.history import check_histories
 from client.keyring import check_scope_name
-from client.pool import CfragPool
+from client.pool import EnvelopePool
 from client.reading import check_all, problem_of
 from client.reports import FetchReport, HeldGrant, ListedRecord, Problem, SentRequest
 from client.sealed import MAX_REASON, RequestContent, seal_content
@@ -148,39 +148,28 @@ class Recipient:
         What does not hold is in the report's problems, with the proxies whose re-encryptions did not verify.
         """
         problems: list[Problem] = []
-        plan = await self._plan(grant_id, patient, None if record_ids is None else set(record_ids), problems)
-        total = sum(len(records) for _, records in plan)
-        gate = asyncio.Semaphore(_AT_ONCE)
-        done = 0
+        wanted = None if record_ids is None else set(record_ids)
+        if grant_id is None:
+            batches = self._from_many(patient, wanted, problems)
+        else:
+            batches = self._from_one(await self._readable(grant_id), patient, wanted, problems)
+        return await self._open_all(batches, problems, progress, large_to, strict=grant_id is not None)
 
-        async def one(grant: HeldGrant, batch: list[ListedRecord], pool: CfragPool) -> Outcome:
-            nonlocal done
-            async with gate:
-                outcome = await self._open_batch(pool, grant, batch, large_to, strict=grant_id is not None)
-            done += len(batch)
-            if progress is not None:
-                progress(done, total)
-            return outcome
+    async def open(
+        self, grant: HeldGrant, records: Sequence[ListedRecord], *, large_to: Path | None = None
+    ) -> FetchReport:
+        """Open records that were listed under a grant, in one round trip for each hundred; checked as by `fetch`.
 
-        try:
-            async with CfragPool(expected=total) as pool, asyncio.TaskGroup() as group:
-                tasks = [
-                    group.create_task(one(grant, records[start : start + BATCH], pool))
-                    for grant, records in plan
-                    for start in range(0, len(records), BATCH)
-                ]
-        except BaseExceptionGroup as failures:
-            # One refusal is what a caller can act on; the others are of the same kind.
-            raise failures.exceptions[0] from None
-        outcomes = [task.result() for task in tasks]
-        self.session.state.save_if_changed()
-        for outcome in outcomes:
-            problems += outcome.problems
-        return FetchReport(
-            opened=[record for outcome in outcomes for record in outcome.opened],
-            problems=list(dict.fromkeys(problems)),
-            lying_proxies=sorted({did for outcome in outcomes for did in outcome.lying_proxies}),
-        )
+        Whether the grant still holds is for the service and the proxies to say. A version that has come since the list
+        was made is not looked for.
+        """
+
+        async def batches() -> AsyncIterator[tuple[HeldGrant, list[ListedRecord]]]:
+            once = list({record.record_id: record for record in records}.values())
+            for start in range(0, len(once), BATCH):
+                yield grant, once[start : start + BATCH]
+
+        return await self._open_all(batches(), [], None, large_to, strict=True)
 
     async def ask_proxy_directly(
         self, proxy_did: str, grant: HeldGrant, records: Sequence[ListedRecord]
@@ -207,8 +196,50 @@ class Recipient:
         )
         return answer
 
+    async def _open_all(
+        self,
+        batches: AsyncIterator[tuple[HeldGrant, list[ListedRecord]]],
+        problems: list[Problem],
+        progress: Progress | None,
+        large_to: Path | None,
+        *,
+        strict: bool,
+    ) -> FetchReport:
+        """Open batches while others are still being listed."""
+        gate = asyncio.Semaphore(_AT_ONCE)
+        total = done = 0
+        tasks: list[asyncio.Task[Outcome]] = []
+
+        async def one(pool: EnvelopePool, grant: HeldGrant, batch: list[ListedRecord]) -> Outcome:
+            nonlocal done
+            async with gate:
+                outcome = await self._open_batch(pool, grant, batch, large_to, strict=strict)
+            done += len(batch)
+            if progress is not None:
+                progress(done, total)
+            return outcome
+
+        try:
+            async with EnvelopePool() as pool, asyncio.TaskGroup() as group:
+                async for grant, batch in batches:
+                    total += len(batch)
+                    pool.expect(len(batch))
+                    tasks.append(group.create_task(one(pool, grant, batch)))
+        except BaseExceptionGroup as failures:
+            # One refusal is what a caller can act on; the others are of the same kind.
+            raise failures.exceptions[0] from None
+        outcomes = [task.result() for task in tasks]
+        self.session.state.save_if_changed()
+        for outcome in outcomes:
+            problems += outcome.problems
+        return FetchReport(
+            opened=[record for outcome in outcomes for record in outcome.opened],
+            problems=list(dict.fromkeys(problems)),
+            lying_proxies=sorted({did for outcome in outcomes for did in outcome.lying_proxies}),
+        )
+
     async def _open_batch(
-        self, pool: CfragPool, grant: HeldGrant, batch: list[ListedRecord], large_to: Path | None, *, strict: bool
+        self, pool: EnvelopePool, grant: HeldGrant, batch: list[ListedRecord], large_to: Path | None, *, strict: bool
     ) -> Outcome:
         """A refusal is raised where one grant was asked for, and noted where it is one of many."""
         try:
@@ -219,17 +250,37 @@ class Recipient:
             noted = [problem_of(refused, record_id=record.record_id, grant_id=grant.id) for record in batch]
             return Outcome([], noted, [])
 
-    async def _plan(
-        self, grant_id: str | None, patient: str | None, wanted: set[str] | None, problems: list[Problem]
-    ) -> list[tuple[HeldGrant, list[ListedRecord]]]:
-        """Which records to open under which grant."""
-        if grant_id is not None:
-            grants = [await self.grant(grant_id)]
-            if Action.READ not in grants[0].actions:
-                raise InvalidGrant("This grant does not allow reading.")
-        else:
-            held = await self.grants()
-            grants = [grant for grant in held if grant.live and Action.READ in grant.actions]
+    async def _readable(self, grant_id: str) -> HeldGrant:
+        grant = await self.grant(grant_id)
+        if Action.READ not in grant.actions:
+            raise InvalidGrant("This grant does not allow reading.")
+        return grant
+
+    async def _from_one(
+        self, grant: HeldGrant, patient: str | None, wanted: set[str] | None, problems: list[Problem]
+    ) -> AsyncIterator[tuple[HeldGrant, list[ListedRecord]]]:
+        """The records of one grant, a batch for each page of its list."""
+        if patient not in (None, grant.patient.did):
+            return
+        seen: set[str] = set()
+        async for listed, wrong in self._listed_pages(grant):
+            problems += wrong
+            fresh: dict[str, ListedRecord] = {}
+            for record in listed:
+                known = fresh.get(record.record_id)
+                if record.record_id in seen or (wanted is not None and record.record_id not in wanted):
+                    continue
+                if known is None or record.version > known.version:
+                    fresh[record.record_id] = record
+            seen |= fresh.keys()
+            if fresh:
+                yield grant, list(fresh.values())
+
+    async def _from_many(
+        self, patient: str | None, wanted: set[str] | None, problems: list[Problem]
+    ) -> AsyncIterator[tuple[HeldGrant, list[ListedRecord]]]:
+        """The records of all grants that allow reading now; of a record that several cover, the newest version."""
+        grants = [grant for grant in await self.grants() if grant.live and Action.READ in grant.actions]
         if patient is not None:
             grants = [grant for grant in grants if grant.patient.did == patient]
         newest: dict[tuple[str, str], tuple[HeldGrant, ListedRecord]] = {}
@@ -237,9 +288,9 @@ class Recipient:
             try:
                 listed, wrong = await self._list(grant)
             except (ServiceRefused, GrantEnded, GrantPending) as refused:
-                if grant_id is not None or (isinstance(refused, ServiceRefused) and refused.status != 404):
+                if isinstance(refused, ServiceRefused) and refused.status != 404:
                     raise
-                # One of many, which has ended since they were listed.
+                # It has ended since they were listed.
                 listed, wrong = [], [problem_of(refused, grant_id=grant.id)]
             problems += wrong
             for record in listed:
@@ -249,14 +300,26 @@ class Recipient:
                     continue
                 if known is None or record.version > known[1].version:
                     newest[place] = (grant, record)
-        return [(grant, [record for holder, record in newest.values() if holder.id == grant.id]) for grant in grants]
+        for grant in grants:
+            records = [record for holder, record in newest.values() if holder.id == grant.id]
+            for start in range(0, len(records), BATCH):
+                yield grant, records[start : start + BATCH]
 
     async def _list(self, grant: HeldGrant) -> tuple[list[ListedRecord], list[Problem]]:
-        session = self.session
         listed: list[ListedRecord] = []
         problems: list[Problem] = []
+        async for page, wrong in self._listed_pages(grant):
+            listed += page
+            problems += wrong
+        return listed, problems
+
+    async def _listed_pages(self, grant: HeldGrant) -> AsyncIterator[tuple[list[ListedRecord], list[Problem]]]:
+        """What a grant covers, verified, page by page; and what of it does not verify."""
+        session = self.session
         names = {entry.scope_id: entry.scope or entry.scope_id for entry in grant.entries}
         async for page in self._pages(grant):
+            listed: list[ListedRecord] = []
+            problems: list[Problem] = []
             checked = await check_all(session, page, grant.patient)
             for record in await check_histories(session, checked, grant.patient):
                 if isinstance(record, Problem):
@@ -279,11 +342,12 @@ class Recipient:
                         written_at=payload.iat,
                         size=payload.size,
                         entry=entry,
-                        capsule=bytes(record.capsule),
+                        capsule=record.capsule,
                         manifest=record.manifest,
+                        authority=record.authority,
                     )
                 )
-        return listed, problems
+            yield listed, problems
 
     async def _pages(self, grant: HeldGrant) -> AsyncIterator[list[RecordOut]]:
         """Pages of what a grant covers. The service says of a grant that does not hold that there is nothing, whatever

@@ -26,7 +26,7 @@ from client.verification import VerifiedRecord, verifying
 from shared import statements
 from shared.crypto.record import RecordContext, RecordKey, body_ciphertext_size
 from shared.crypto.signing import SigningKey
-from shared.crypto.umbral import PublicKey, SecretKey, VerifiedCapsuleFrag
+from shared.crypto.umbral import Capsule, PublicKey, SecretKey
 from shared.encoding import b64url, from_b64url, sha256
 from shared.schemas.records import MAX_INLINE_BODY, RecordIn
 from shared.statements import Manifest, new_jti
@@ -179,19 +179,16 @@ def seal_record(
 def unwrap_as_owner(record: VerifiedRecord, delegating_key: SecretKey) -> RecordKey:
     """The content key of a record, by the delegating key itself; raises a `VerificationFailed`."""
     with verifying():
-        key = RecordKey.unwrap_original(delegating_key, record.capsule, record.wrapped_key, record.context)
+        capsule = Capsule.from_bytes(record.capsule)
+        key = RecordKey.unwrap_original(delegating_key, capsule, record.wrapped_key, record.context)
         key.check_commitment(from_b64url(record.manifest.payload.commitment, 32))
         return key
 
 
-def unwrap_as_recipient(
-    record: VerifiedRecord, receiving_key: SecretKey, delegating_key: PublicKey, cfrags: list[VerifiedCapsuleFrag]
-) -> RecordKey:
-    """The content key of a record, by `t` re-encryptions; raises `SharesDoNotCombine` or another of its kind."""
+def key_from_envelope(record: VerifiedRecord, content: bytes) -> RecordKey:
+    """The content key of a record, out of its envelope (`client.envelopes`); raises a `VerificationFailed`."""
     with verifying():
-        key = RecordKey.unwrap_reencrypted(
-            receiving_key, delegating_key, record.capsule, cfrags, record.wrapped_key, record.context
-        )
+        key = RecordKey.from_envelope(content, record.context)
         key.check_commitment(from_b64url(record.manifest.payload.commitment, 32))
         return key
 

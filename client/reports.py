@@ -302,6 +302,8 @@ class ListedRecord:
     """Index into the grant's scopes."""
     capsule: bytes = field(repr=False)
     manifest: Verified[Manifest] = field(repr=False)
+    authority: Verified[Grant] | None = field(repr=False)
+    """The grant it was written under; None where the patient wrote it."""
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """What a client checks before it believes a service: pure functions over values, no network, no clock, no state.
 
     check_record        signature of the author, addressed to the patient, hashes of all parts          (spec §5)
+    check_parts         the same of the hashes alone, where the manifest has been checked before           (spec §5)
     check_authority     the grant under which somebody other than the patient wrote                      (spec §5)
     check_chain         the versions of one record link to each other                                    (spec §5)
     check_history       they do, and each was its author's to write over the one before                  (spec §5)
@@ -10,7 +11,7 @@
     check_receipt       a proxy did what it was asked, and this is the statement it answers              (spec §4)
 
 Each returns a verified value or raises a `VerificationFailed` that names what fails. Re-encryptions are checked in
-`client.cfrags` (spec §9); what goes back in time is found in `client.state`, which remembers.
+`client.envelopes` (spec §9); what goes back in time is found in `client.state`, which remembers.
 """
 
 from __future__ import annotations
@@ -33,7 +34,7 @@ from client.errors import (
     WrongAnswer,
 )
 from shared.crypto.record import RecordContext
-from shared.crypto.umbral import Capsule, PublicKey
+from shared.crypto.umbral import PublicKey
 from shared.encoding import b64url, from_b64url, sha256
 from shared.errors import PcehrError
 from shared.identity import VerifiedParty
@@ -84,7 +85,7 @@ class VerifiedRecord:
     manifest: Verified[Manifest]
     authority: Verified[Grant] | None = field(repr=False)
     context: RecordContext
-    capsule: Capsule
+    capsule: bytes = field(repr=False)
     wrapped_key: bytes = field(repr=False)
     header: bytes = field(repr=False)
     body: bytes | None = field(repr=False)
@@ -116,12 +117,17 @@ def check_record(
     `ended` says when grants were revoked, as far as the reader knows, by grant id in seconds since the epoch. Raises
     `StatementForged`, `RecordSwapped`, `UnauthorisedAuthor`, or another `VerificationFailed`.
     """
+    version = check_version(unverified.manifest, unverified.authority, patient=patient, author=author, ended=ended)
+    return check_parts(unverified, version)
+
+
+def check_parts(unverified: RecordOut, version: VerifiedVersion) -> VerifiedRecord:
+    """Check that every part shown is the one that a version's author signed for; raises `RecordSwapped`.
+
+    The capsule is looked into when it is opened: whether it is well made takes longer than all else here.
+    """
+    payload = version.manifest.payload
     with verifying():
-        version = check_version(unverified.manifest, unverified.authority, patient=patient, author=author, ended=ended)
-        payload = version.manifest.payload
-        capsule = _part(unverified.capsule, payload.capsule, "capsule")
-        wrapped_key = _part(unverified.wrapped_key, payload.wrapped_key, "wrapped key")
-        header = _part(unverified.header, payload.header, "header")
         body = None if unverified.body is None else _part(unverified.body, payload.body, "body")
         if body is not None and len(body) != payload.size:
             raise RecordSwapped("The body has another size than the manifest says.")
@@ -129,9 +135,9 @@ def check_record(
             manifest=version.manifest,
             authority=version.authority,
             context=context_of(payload),
-            capsule=Capsule.from_bytes(capsule),
-            wrapped_key=wrapped_key,
-            header=header,
+            capsule=_part(unverified.capsule, payload.capsule, "capsule"),
+            wrapped_key=_part(unverified.wrapped_key, payload.wrapped_key, "wrapped key"),
+            header=_part(unverified.header, payload.header, "header"),
             body=body,
         )
 

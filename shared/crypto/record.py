@@ -126,7 +126,7 @@ class RecordKey(Secret):
         the envelope was made for another context.
         """
         _check_wrapped(wrapped)
-        return cls._from_envelope(umbral.decrypt_original(delegating_sk, capsule, wrapped), context)
+        return cls.from_envelope(umbral.decrypt_original(delegating_sk, capsule, wrapped), context)
 
     @classmethod
     def unwrap_reencrypted(  # noqa: PLR0917  # The order is that of `umbral.decrypt_reencrypted`, context last.
@@ -144,10 +144,11 @@ class RecordKey(Secret):
         """
         _check_wrapped(wrapped)
         plaintext = umbral.decrypt_reencrypted(receiving_sk, delegating_key, capsule, cfrags, wrapped)
-        return cls._from_envelope(plaintext, context)
+        return cls.from_envelope(plaintext, context)
 
     @classmethod
-    def _from_envelope(cls, plaintext: bytes, context: RecordContext) -> RecordKey:
+    def from_envelope(cls, plaintext: bytes, context: RecordContext) -> RecordKey:
+        """The content key out of what an envelope holds, 64 bytes; raises `ContextMismatch`."""
         if not hmac.compare_digest(plaintext[CEK_SIZE:], context.digest()):
             raise ContextMismatch
         return cls(plaintext[:CEK_SIZE])

@@ -33,6 +33,7 @@ from shared.encoding import b64url, sha256
 MAX_SHARES = 64
 """The most shares one set may have; Umbral itself knows no bound."""
 
+SECRET_KEY_SIZE = 32
 PUBLIC_KEY_SIZE = wireform.PUBLIC_KEY_SIZE
 CAPSULE_SIZE = wireform.CAPSULE_SIZE
 KFRAG_SIZE = wireform.KFRAG_SIZE
@@ -145,7 +146,7 @@ class PublicKey(_Wire):
 
 
 class SecretKey(Secret):
-    """A delegating or receiving secret key: a scalar of secp256k1. It has no byte form outside this package.
+    """A delegating or receiving secret key: a scalar of secp256k1.
 
     Keys of a party come from its seed (`shared.crypto.derivation.Seed.umbral_key`).
     """
@@ -177,6 +178,18 @@ class SecretKey(Secret):
         """The key that Umbral's key factory makes of a 32-byte seed and a label; for `derivation` only."""
         engine = current_engine()
         return cls._of(engine, engine.derive_secret_key(seed, label))
+
+    @classmethod
+    def from_revealed(cls, data: bytes) -> SecretKey:
+        """The key that another process of the same party has revealed; raises `MalformedKeyMaterial`."""
+        if not isinstance(data, bytes) or len(data) != SECRET_KEY_SIZE:
+            raise MalformedKeyMaterial
+        engine = current_engine()
+        return cls._of(engine, engine.decode_secret_key(data))
+
+    def reveal(self) -> bytes:
+        """The 32 bytes themselves. For a pipe to a process of the same party only; no disk ever sees them."""
+        return self._engine.encode_secret_key(self._handle)
 
     def public_key(self) -> PublicKey:
         """The public half, 33 bytes."""

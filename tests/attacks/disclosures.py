@@ -5,11 +5,10 @@ from __future__ import annotations
 import time
 from typing import Any
 
-from client.errors import ClientError
-from client.records import unwrap_as_recipient
+from client.envelopes import Envelope, OpeningKeys, open_envelope
 from client.verification import check_record
-from shared.crypto.umbral import PublicKey, VerifiedCapsuleFrag
 from shared.encoding import b64url, from_b64url, sha256
+from shared.identity import verifying_key
 from shared.schemas.records import RecordOut
 from tests.attacks.keys import statement_id
 from tests.attacks.lying import Asked, Json
@@ -309,14 +308,19 @@ async def _open_with(stage: Stage, proxies: list[str]) -> list[str]:
         (await reader.recipient.ask_proxy_directly(stage.operators.proxies[name], grant, [wanted])).cfrags[0]
         for name in proxies
     ]
-    trusted = [VerifiedCapsuleFrag.from_verified_bytes(from_b64url(cfrag)) for cfrag in released]
-    delegating = PublicKey.from_bytes(from_b64url(grant.statement.payload.scopes[wanted.entry].delegating_key, 33))
-    receiving = session.keyring.receiving(grant.recipient_entry.payload.seq)
-    try:
-        unwrap_as_recipient(record, receiving, delegating, trusted)
-    except ClientError as error:
-        return [error.code]
-    return []
+    keys = OpeningKeys(
+        threshold=len(released),
+        verifying_key=bytes(verifying_key(grant.patient_entry)),
+        receiving_key=session.keyring.receiving(grant.recipient_entry.payload.seq),
+    )
+    envelope = Envelope(
+        capsule=record.capsule,
+        delegating_key=from_b64url(grant.statement.payload.scopes[wanted.entry].delegating_key, 33),
+        wrapped_key=record.wrapped_key,
+        cfrags=tuple(from_b64url(cfrag) for cfrag in released),
+    )
+    unwrapped = open_envelope(keys, envelope)
+    return [] if unwrapped.fault is None else [unwrapped.fault.code]
 
 
 def _broken(share: Json, proxy: str) -> Json:

@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from client.cfrags import CfragTask, check_all_cfrags, check_cfrags
 from client.errors import (
     CommitmentMismatch,
     ContextMismatch,
@@ -39,7 +38,6 @@ from client.verification import (
     verifying,
 )
 from shared import statements as st
-from shared.crypto import umbral
 from shared.crypto.errors import MalformedKeyMaterial
 from shared.crypto.record import RecordKey
 from shared.encoding import b64url, from_b64url
@@ -684,54 +682,6 @@ def test_a_receipt_for_other_cfrags_is_invalid(patient: Party, proxy: Party) -> 
     for cfrags in (["E" * 43], [], ["A" * 43, "A" * 43]):
         with pytest.raises(ReceiptInvalid):
             check_receipt(token, proxy.party, act="reencrypted", cfrags=cfrags, **expected)
-
-
-# --- re-encryptions -----------------------------------------------------------------------------------------------
-
-
-def reencrypted(patient: Party, author: Party) -> CfragTask:
-    delegating, receiving = patient.keyring.delegating("allergies", 0), author.keyring.receiving(0).public_key()
-    kfrags = umbral.generate_kfrags(delegating, receiving, patient.keyring.signer(0), 2, 3)
-    capsule, _ = umbral.encrypt(delegating.public_key(), b"x")
-    return CfragTask(
-        capsule=bytes(capsule),
-        verifying_key=bytes(patient.keyring.signer(0).verifying_key()),
-        delegating_key=bytes(delegating.public_key()),
-        receiving_key=bytes(receiving),
-        cfrags=tuple(bytes(umbral.reencrypt(capsule, kfrag)) for kfrag in kfrags),
-    )
-
-
-def test_honest_cfrags_hold(patient: Party, author: Party) -> None:
-    assert check_cfrags(reencrypted(patient, author)) == (True, True, True)
-
-
-def test_a_lying_cfrag_does_not_hold(patient: Party, author: Party) -> None:
-    task, other = reencrypted(patient, author), reencrypted(patient, author)
-    mixed = CfragTask(
-        task.capsule,
-        task.verifying_key,
-        task.delegating_key,
-        task.receiving_key,
-        (task.cfrags[0], other.cfrags[1], b"", b"x" * 359, task.cfrags[2]),
-    )
-    assert check_all_cfrags([mixed]) == [(True, False, False, False, True)]
-
-
-def test_a_cfrag_for_another_recipient_does_not_hold(patient: Party, author: Party) -> None:
-    task = reencrypted(patient, author)
-    other = bytes(Party(Role.RECIPIENT).keyring.receiving(0).public_key())
-    assert check_cfrags(CfragTask(task.capsule, task.verifying_key, task.delegating_key, other, task.cfrags)) == (
-        False,
-        False,
-        False,
-    )
-
-
-def test_a_capsule_that_is_none_is_refused(patient: Party, author: Party) -> None:
-    task = reencrypted(patient, author)
-    with pytest.raises(MalformedKeyMaterial):
-        check_cfrags(CfragTask(b"x" * 98, task.verifying_key, task.delegating_key, task.receiving_key, task.cfrags))
 
 
 # --- codes --------------------------------------------------------------------------------------------------------
