@@ -96,7 +96,7 @@ def why_no_wasm() -> str | None:
     for file, digest in FILES.items():
         path = PACKAGE / file
         if not path.is_file():
-            return "@nucypher/umbral-pre is not in bench/wasm; `npm install --no-package-lock --ignore-scripts` fetches it."
+            return "@nucypher/umbral-pre is not there; in bench/wasm: npm install --no-package-lock --ignore-scripts"
         if sha256(path.read_bytes()).hexdigest() != digest:
             return f"{file} of @nucypher/umbral-pre is not that of version 0.10.0."
     return None
