@@ -33,11 +33,12 @@ class SlowRelay:
         await asyncio.gather(*self._passing, return_exceptions=True)
         await self._server.wait_closed()
 
-    async def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        task = asyncio.current_task()
-        assert task is not None
+    def _accepted(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.create_task(self._pass(reader, writer))
         self._passing.add(task)
         task.add_done_callback(self._passing.discard)
+
+    async def _pass(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with suppress(OSError):
             there_reader, there_writer = await asyncio.open_connection(HOST, self._target)
             try:

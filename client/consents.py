@@ -38,7 +38,9 @@ DEFAULT_LIFETIME = 90 * 86_400
 """Seconds that a grant holds unless the patient says otherwise."""
 
 _WAIT_FOR_RECEIPTS = 15.0
-_POLL_SECONDS = 0.2
+_FIRST_POLL_SECONDS = 0.02
+_LONGEST_POLL_SECONDS = 0.2
+"""Proxies take some milliseconds for each scope; who has waited for long looks less often."""
 
 
 class Consents:
@@ -267,11 +269,13 @@ class Consents:
     async def _wait_for_receipts(self, grant_id: str) -> GrantReport:
         """The grant as soon as enough proxies have their share, or as it is after a while; all is well either way."""
         deadline = time.monotonic() + _WAIT_FOR_RECEIPTS
+        pause = _FIRST_POLL_SECONDS
         while True:
             report = await self.grant(grant_id)
             if report.state is not GrantState.PENDING or time.monotonic() >= deadline:
                 return report
-            await asyncio.sleep(_POLL_SECONDS)
+            await asyncio.sleep(pause)
+            pause = min(1.5 * pause, _LONGEST_POLL_SECONDS)
 
     async def _threshold(self, shares: int) -> int:
         """What the registry advises, but never so little that one proxy and the recipient are enough.

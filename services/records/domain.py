@@ -59,6 +59,7 @@ REQUEST_LIFETIME = 90 * 86_400
 MAX_PENDING_REQUESTS = 20
 """Requests of one recipient that may wait for the answer of one patient."""
 
+_CAPSULES_OF_PATIENCE = 25
 _TRY_AGAIN = (408, 425, 429)
 _PASSING = ((404, "unknown_party"), (409, "key_chain_rolled_back"))
 """What a proxy says of the registry's answers, which is over when the registry shows everything again."""
@@ -279,6 +280,12 @@ def order_of_asking(
     usable = [proxy for proxy in proxies if proxy.did not in exclude]
     usable.sort(key=lambda proxy: (not proxy.stored, seconds.get(proxy.did, 0.0)))
     return [proxy.did for proxy in usable]
+
+
+def patience_with(first: float, capsules: int) -> float:
+    """Seconds to wait for an answer before another proxy is asked beside those that were: `first` for one capsule, and
+    as much again for every 25, since whoever asks for a hundred gives a proxy a hundred times the work."""
+    return first * (1 + (capsules - 1) / _CAPSULES_OF_PATIENCE)
 
 
 def refused_for_good(status: int, code: str | None) -> bool:

@@ -6,11 +6,11 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import select, tuple_
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.records.errors import JtiReused
 from services.records.models import Statement
+from services.records.repository.rows import insert_rows
 from shared.db import log
 from shared.db.log import LoggedEvent, NewEvent
 from shared.statements import Verified
@@ -40,8 +40,10 @@ class Journal:
             for statement in statements
         }
         # In order of the key, so that two transactions never wait for each other.
-        command = insert(Statement).values([rows[key] for key in sorted(rows)]).on_conflict_do_nothing()
+        command = insert_rows(Statement, [rows[key] for key in sorted(rows)]).on_conflict_do_nothing()
         new = set(await self._session.scalars(command.returning(Statement.id)))
+        if len(new) == len(rows):
+            return dict.fromkeys(new, now), new
         keys = [(issuer, jti) for issuer, jti, _ in rows]
         seen = await self._session.execute(
             select(Statement.id, Statement.received_at).where(tuple_(Statement.issuer, Statement.jti).in_(keys))

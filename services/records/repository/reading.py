@@ -7,12 +7,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import Row, Select, and_, case, exists, func, literal, null, or_, select, type_coerce
-from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from services.records.models import Blob, Disclosed, GrantCapsule, GrantRow, GrantScopeRow, Record, RecordVersion
 from services.records.repository import visibility
+from services.records.repository.rows import among, insert_rows
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class Reading:
     async def with_capsules(self, patient: str, capsules: Collection[str]) -> list[StoredVersion]:
         """The versions of a patient's records with these capsules, with bodies; at most one for each."""
         query = _versions(RecordVersion.number, content=RecordVersion.body).where(
-            RecordVersion.patient == patient, RecordVersion.capsule_hash.in_(list(capsules))
+            RecordVersion.patient == patient, among(RecordVersion.capsule_hash, capsules)
         )
         return [_stored(row) for row in await self._session.execute(query)]
 
@@ -257,17 +257,11 @@ class Reading:
 
     async def note_disclosed(self, grant: str, patient: str, versions: Iterable[StoredVersion]) -> None:
         """Count these versions as disclosed under the grant, each once."""
-        rows = sorted({(version.record, version.version) for version in versions})
-        await self._session.execute(
-            insert(Disclosed)
-            .values(
-                [
-                    {"grant_id": grant, "patient": patient, "record": record, "version": version}
-                    for record, version in rows
-                ]
-            )
-            .on_conflict_do_nothing()
-        )
+        rows = [
+            {"grant_id": grant, "patient": patient, "record": record, "version": version}
+            for record, version in sorted({(version.record, version.version) for version in versions})
+        ]
+        await self._session.execute(insert_rows(Disclosed, rows).on_conflict_do_nothing())
 
 
 def _versions(number: object, *, content: object) -> Select[*tuple[Any, ...]]:

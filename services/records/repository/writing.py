@@ -11,6 +11,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.records.domain import Head, Parts
 from services.records.models import Blob, GrantCapsule, Record, RecordVersion, ScopeFloor
+from services.records.repository.rows import among, given, insert_rows
 from shared.encoding import from_b64url
 from shared.statements import Manifest, Verified
 
@@ -48,7 +49,7 @@ class Writing:
         """The heads of those of the records that exist, which nobody else can move before this transaction ends."""
         rows = await self._session.execute(
             select(Record.id, Record.patient, Record.version, Record.head)
-            .where(Record.id.in_(list(records)))
+            .where(among(Record.id, records))
             .order_by(Record.id)
             .with_for_update(key_share=True)
         )
@@ -88,15 +89,23 @@ class Writing:
             {"id": record, "patient": patient, "version": heads[record].version, "head": heads[record].manifest_id}
             for record in sorted(heads)
         ]
-        made = await self._session.scalars(insert(Record).values(rows).on_conflict_do_nothing().returning(Record.id))
+        command = insert_rows(Record, rows).on_conflict_do_nothing()
+        made = await self._session.scalars(command.returning(Record.id))
         return len(made.all()) == len(heads)
 
     async def move_heads(self, heads: Mapping[str, Head]) -> None:
         """Move heads that this transaction has locked."""
-        for record, head in heads.items():
-            await self._session.execute(
-                update(Record).where(Record.id == record).values(version=head.version, head=head.manifest_id)
-            )
+        if not heads:
+            return
+        moved = given(
+            Record, [{"id": id_, "version": head.version, "head": head.manifest_id} for id_, head in heads.items()]
+        ).c
+        await self._session.execute(
+            update(Record)
+            .where(Record.id == moved.id)
+            .values(version=moved.version, head=moved.head)
+            .execution_options(synchronize_session=False)
+        )
 
     async def add_versions(self, versions: Sequence[NewVersion], now: int) -> bool:
         """Add versions; False if the patient has one with the capsule of one of them already, also by a transaction
@@ -128,8 +137,7 @@ class Writing:
         # In one order for all, as two transactions with the same capsules would wait for each other otherwise.
         rows.sort(key=lambda row: from_b64url(str(row["capsule_hash"])))
         added = await self._session.scalars(
-            insert(RecordVersion)
-            .values(rows)
+            insert_rows(RecordVersion, rows)
             .on_conflict_do_nothing(index_elements=["patient", "capsule_hash"])
             .returning(RecordVersion.number)
         )
@@ -152,10 +160,10 @@ class Writing:
         table, which is that of the bytes and not that of their text. Nobody who has begun to lock waits for a row that
         is still being made, so that the two steps cannot wait for each other either."""
         rows = [{"patient": patient, "scope": scope, "epoch": 0} for scope in sorted(scopes, key=from_b64url)]
-        await self._session.execute(insert(ScopeFloor).values(rows).on_conflict_do_nothing())
+        await self._session.execute(insert_rows(ScopeFloor, rows).on_conflict_do_nothing())
         found = await self._session.execute(
             select(ScopeFloor.scope, ScopeFloor.epoch)
-            .where(ScopeFloor.patient == patient, ScopeFloor.scope.in_(list(scopes)))
+            .where(ScopeFloor.patient == patient, among(ScopeFloor.scope, scopes))
             .order_by(ScopeFloor.scope)
             .with_for_update(read=not to_raise, key_share=to_raise)
         )

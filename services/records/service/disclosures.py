@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
-from services.records.domain import ProxyOfGrant, Terms, check_disclosure, order_of_asking
+from services.records.domain import ProxyOfGrant, Terms, check_disclosure, order_of_asking, patience_with
 from services.records.errors import NotEnoughProxies, UnknownGrant
 from services.records.proxies import Proxies, ProxyFailure, Reencryption
 from services.records.repository import Repository
@@ -92,13 +92,15 @@ class Disclosures:
 
     async def _check(self, repository: Repository, terms: Terms, request: Verified[ReencryptionRequest]) -> None:
         wanted = request.payload.capsules
-        listed = await repository.grants.listed_capsules(terms.id, wanted)
+        limited = any(entry.limited for entry in terms.scopes)
+        listed = await repository.grants.listed_capsules(terms.id, wanted) if limited else set[tuple[int, str]]()
         check_disclosure(terms, request.payload.iss, wanted, listed, self._statements.clock())
 
     async def _ask(self, found: Found, request: Verified[ReencryptionRequest]) -> list[Reencryption]:
         """Ask `t` proxies at once, and another one whenever one fails or nothing has come for a while."""
         needed, waiting = found.terms.threshold, list(found.candidates)
         capsules = [version.capsule for version in found.versions]
+        patience = patience_with(self._hedge, len(capsules))
         asked: set[asyncio.Task[Reencryption]] = set()
         good: list[Reencryption] = []
 
@@ -115,7 +117,7 @@ class Disclosures:
                 if len(good) + len(asked) + len(waiting) < needed:
                     raise NotEnoughProxies
                 done, asked = await asyncio.wait(
-                    asked, timeout=self._hedge if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                    asked, timeout=patience if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     try:

@@ -10,6 +10,7 @@ from services.records.domain import (
     ProxyOfGrant,
     grant_state,
     order_of_asking,
+    patience_with,
     pause,
     refused_for_good,
     request_state,
@@ -86,3 +87,9 @@ def test_a_grant_without_shares_is_complete_at_once() -> None:
 )
 def test_the_state_of_a_request(denied: bool, granted: bool, now: int, state: RequestState) -> None:
     assert request_state(denied=denied, granted=granted, expires_at=5, now=now) is state
+
+
+def test_whoever_asks_for_more_capsules_waits_longer_before_another_proxy_is_asked() -> None:
+    waits = [patience_with(0.25, capsules) for capsules in (1, 26, 101, 200)]
+    assert waits[:3] == [0.25, 0.5, 1.25]
+    assert waits == sorted(waits)
