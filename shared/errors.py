@@ -63,6 +63,26 @@ class NotFound(PcehrError):
     title = "There is nothing here that you may see."
 
 
+class QuotaExceeded(Forbidden):
+    """What a platform keeps for one party is bounded; this would be beyond it."""
+
+    code = "quota_exceeded"
+    title = "This platform keeps no more of this kind for one party."
+
+
+class TooManyRequests(PcehrError):
+    """`seconds` until the next request would be taken."""
+
+    code = "too_many_requests"
+    status = 429
+    title = "Too many requests in a short time. Nothing was done; repeat the request when Retry-After has passed."
+
+    def __init__(self, seconds: int = 1) -> None:
+        super().__init__()
+        # The root class has one pause for each class; here it belongs to this one occurrence.
+        vars(self).update(retry_after=seconds)
+
+
 class Conflict(PcehrError):
     code = "conflict"
     status = 409

@@ -324,6 +324,8 @@ class EmbeddedPlatform:
             *(sys.executable, "-P", "-m", "uvicorn", "--factory", f"services.{service.kind}.main:create"),
             *("--host", HOST, "--port", str(service.port), "--no-access-log", "--log-level", "warning"),
             *("--loop", "uvloop", "--http", "httptools", "--timeout-graceful-shutdown", "3"),
+            # uvicorn would believe what any program on this machine says of where a request comes from.
+            "--no-proxy-headers",
         ]
         self._children[service.name] = ChildProcess(
             command,

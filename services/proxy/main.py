@@ -33,6 +33,7 @@ from shared.web.access import AccessTokens
 from shared.web.app import create_app
 from shared.web.background import keep_running
 from shared.web.metrics import Metrics
+from shared.web.rates import RequestRates
 from shared.web.starting import settings_from_environment
 from shared.web.tracing import service_client
 
@@ -56,6 +57,7 @@ def build(
     """The app; `transport` stands in for the network towards the registry."""
     identity = identity_from_seed(from_b64url(settings.seed.get_secret_value(), 32))
     metrics = Metrics("proxy")
+    rates = RequestRates(**settings.rates, refused=metrics.count_beyond)
     figures = Figures(metrics.registry)
     count_lookups = metrics.count_lookups()
 
@@ -101,6 +103,7 @@ def build(
                 figures=figures,
                 clock=clock,
                 kick=publisher.kick,
+                charge=rates.charge,
             )
             app.state.access_tokens = AccessTokens(
                 TokenKeys(jwks_fetcher(http, settings.registry_url)),
@@ -135,5 +138,7 @@ def build(
         ready=ready,
         body_limits=api.BODY_LIMITS | log_routes.BODY_LIMITS,
         metrics=metrics,
+        rates=rates,
+        forwarded_by=settings.forwarded_by,
     )
     return app

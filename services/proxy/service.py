@@ -27,7 +27,7 @@ from shared.crypto.errors import DecryptionFailed, KeyFragRejected
 from shared.crypto.umbral import engine_name
 from shared.db.log import LoggedEvent, NewEvent
 from shared.encoding import from_b64url, sha256
-from shared.errors import PcehrError, Unavailable
+from shared.errors import PcehrError, TooManyRequests, Unavailable
 from shared.identity import receiving_key, verifying_key
 from shared.jose import parse
 from shared.registry_client import PartyDirectory
@@ -74,7 +74,8 @@ class _Attempt:
 
 class ProxyService:
     """The use cases. All times are seconds since the epoch, as `clock` gives them; `kick` is called after a commit that
-    put something into the log."""
+    put something into the log. `charge` holds back the issuer of a verified statement who asks too often; only of a new
+    one, since whoever has seen a statement can send it again, and must not be able to hold back its issuer by that."""
 
     def __init__(
         self,
@@ -87,7 +88,9 @@ class ProxyService:
         figures: Figures,
         clock: Clock,
         kick: Callable[[], None],
+        charge: Callable[[str], None],
     ) -> None:
+        self._charge = charge
         self._kick = kick
         self._identity = identity
         self._repository = repository
@@ -121,6 +124,7 @@ class ProxyService:
                 domain.check_not_revoked(revoked=await work.is_revoked(payload.iss, grant.id))
                 if not await work.is_new(grant):
                     return await _receipt_of(work, grant.id)
+            self._charge(payload.iss)
             attempt.cause = "key-entries"
             patient = await self._directory.resolve_holding(payload.iss, payload.patient_entry)
             recipient = await self._directory.resolve_holding(payload.aud, payload.recipient_entry)
@@ -162,6 +166,7 @@ class ProxyService:
             domain.check_use(grant, payload, now=self._clock(), revoked=standing.revoked)
             if standing.seen is not None:
                 return await self._answered_before(request, standing.seen)
+            self._charge(payload.iss)
             attempt.cause = "capsules"
             opened = [from_b64url(capsule, 98) for capsule in capsules]
             domain.check_capsules(payload, opened)
@@ -186,6 +191,8 @@ class ProxyService:
                 return answer.receipt
             party = await self._directory.issuer_of_for_less(token, Revocation)
             revocation = verify_delayed(token, Revocation, party, now=self._clock())
+            # In a bucket of its own: whatever else is under way, access can be taken away.
+            self._charge(f"{revocation.payload.iss} revocations")
             payload = revocation.payload
             attempt.actor, attempt.grant, attempt.statement = payload.iss, payload.grant, revocation.id
             erased = 0
@@ -359,7 +366,7 @@ class ProxyService:
         attempt = _Attempt(event)
         try:
             yield attempt
-        except Unavailable:
+        except (Unavailable, TooManyRequests):
             raise
         except PcehrError as refusal:
             if attempt.statement is not None:

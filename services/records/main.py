@@ -42,6 +42,7 @@ from shared.web.access import AccessTokens
 from shared.web.app import create_app
 from shared.web.background import keep_running
 from shared.web.metrics import Metrics
+from shared.web.rates import RequestRates
 from shared.web.starting import settings_from_environment
 from shared.web.tracing import service_client
 from shared.wire import RECORDS_AUDIENCE
@@ -64,6 +65,7 @@ def build(
     """The app; `transport` stands in for the network towards the registry and the proxies, `clock` for the time and
     `milliseconds` for that of the outbox's leases and pauses."""
     metrics = Metrics("records")
+    rates = RequestRates(**settings.rates, refused=metrics.count_beyond)
     figures = Figures(metrics.registry)
     outbox_figures = OutboxFigures(metrics.registry, clock)
     metrics.read_before(outbox_figures)
@@ -140,6 +142,8 @@ def build(
         ready=ready,
         body_limits=api.body_limits(settings.max_blob_bytes) | log_routes.BODY_LIMITS,
         metrics=metrics,
+        rates=rates,
+        forwarded_by=settings.forwarded_by,
         token_before_body=["POST /v1/", "PUT /v1/"],
     )
     return app

@@ -27,7 +27,15 @@ from services.registry.service import GRANT_TYPE, Page, Registry
 from shared import wire
 from shared.crypto.errors import BadSignature, MalformedKeyMaterial
 from shared.crypto.signing import VerifyKey
-from shared.errors import DatabaseUnavailable, Forbidden, Malformed, PcehrError, Unauthenticated, Unavailable
+from shared.errors import (
+    DatabaseUnavailable,
+    Forbidden,
+    Malformed,
+    PcehrError,
+    TooManyRequests,
+    Unauthenticated,
+    Unavailable,
+)
 from shared.identity import BrokenChain
 from shared.jose import ALGORITHM
 from shared.registry_client import UnknownParty
@@ -367,7 +375,8 @@ _OAUTH_PROBLEM = {
     responses={
         **responses(InvalidTokenRequest, UnsupportedGrantType, InvalidTarget, InvalidClient, DatabaseUnavailable),
         "4XX": {
-            "description": "Every problem but `too_large` has the members of RFC 6749 section 5.2 besides.",
+            "description": "Every problem but what is refused before the request is read, `too_large` and an address's"
+            " `too_many_requests`, has the members of RFC 6749 section 5.2 besides.",
             "content": {MEDIA_TYPE: {"schema": _OAUTH_PROBLEM}},
         },
     },
@@ -404,7 +413,7 @@ async def _check_form(request: Request) -> None:
 def _oauth_error(refusal: PcehrError) -> str:
     if isinstance(refusal, InvalidClient | UnsupportedGrantType | InvalidTarget):
         return refusal.code
-    return "temporarily_unavailable" if isinstance(refusal, Unavailable) else "invalid_request"
+    return "temporarily_unavailable" if isinstance(refusal, Unavailable | TooManyRequests) else "invalid_request"
 
 
 def _party(card: PartyCard) -> Party:

@@ -26,6 +26,7 @@ from shared.web.access import AccessTokens
 from shared.web.app import create_app
 from shared.web.background import keep_running
 from shared.web.metrics import Metrics
+from shared.web.rates import RequestRates
 from shared.web.starting import settings_from_environment
 from shared.web.tracing import service_client
 from shared.wire import REGISTRY_AUDIENCE
@@ -42,6 +43,7 @@ def build(
     """The app; the database is opened when it starts and closed when it stops. `transport` stands in for the network
     towards the proxies, which the registry calls as witnesses of its log and for nothing else."""
     metrics = Metrics("registry")
+    rates = RequestRates(**settings.rates, refused=metrics.count_beyond)
     key = settings.signing_key
     published = api.Published(
         issuer=settings.issuer,
@@ -80,6 +82,8 @@ def build(
                 admitted=settings.admitted_proxies,
                 clock=clock,
                 kick=publisher.kick,
+                charge=rates.charge,
+                charge_sign_up=rates.charge_sign_up,
             )
             keep_running(stack, publisher.run())
             yield
@@ -100,6 +104,8 @@ def build(
         ready=ready,
         body_limits=api.BODY_LIMITS | log_routes.BODY_LIMITS,
         metrics=metrics,
+        rates=rates,
+        forwarded_by=settings.forwarded_by,
         token_before_body=["PUT /v1/"],
     )
     app.state.published = published

@@ -25,7 +25,7 @@ from shared.crypto.umbral import PublicKey
 from shared.db.engine import Database
 from shared.did import did_from_key, key_from_did
 from shared.encoding import b64url, from_b64url, sha256
-from shared.errors import PcehrError, Unavailable
+from shared.errors import PcehrError, TooManyRequests, Unavailable
 from shared.identity import verify_chain
 from shared.registry_client import UnknownParty
 from shared.statements import KeyEntry, ScopeKey, Verified, unverified_issuer, verify_fresh, verify_stored
@@ -69,7 +69,8 @@ class Issuing:
 
 class Registry:
     """The registry over its database. `admitted` are the DIDs of the proxies that the operator has named; `kick` is
-    called after every commit that put something into the log."""
+    called after every commit that put something into the log. `charge` and `charge_sign_up` hold back whoever asks too
+    often (`shared.web.rates`): a party whose signature has been verified, and what would make another party."""
 
     def __init__(
         self,
@@ -79,7 +80,11 @@ class Registry:
         admitted: frozenset[str],
         clock: Clock,
         kick: Callable[[], None],
+        charge: Callable[[str], None],
+        charge_sign_up: Callable[[], None],
     ) -> None:
+        self._charge = charge
+        self._charge_sign_up = charge_sign_up
         self._database = database
         self._kick = kick
         self._issuing = issuing
@@ -96,8 +101,9 @@ class Registry:
         """Register a party by its first key-entry; the answer shows the party as it was then.
 
         Raises what `verify_chain` and `verify_fresh` raise, `WrongRole`, `ProxyNotAdmitted`, `AlreadyRegistered`,
-        `JtiReused` or `DatabaseUnavailable`.
+        `JtiReused`, `TooManyRequests` or `DatabaseUnavailable`.
         """
+        self._charge_sign_up()
         now = self._clock()
         did = unverified_issuer(token, KeyEntry)
         entry = verify_fresh(token, KeyEntry, verify_chain(did, [token]), now=now)
@@ -122,8 +128,8 @@ class Registry:
     async def rotate(self, did: str, token: str) -> PartyCard:
         """Add the next key-entry of a party; the answer shows the party as it was then.
 
-        Raises `UnknownParty`, what `verify_chain` and `verify_fresh` raise, `StaleKeyEntry`, `JtiReused` or
-        `DatabaseUnavailable`.
+        Raises `UnknownParty`, what `verify_chain` and `verify_fresh` raise, `StaleKeyEntry`, `JtiReused`,
+        `TooManyRequests` or `DatabaseUnavailable`.
         """
         now = self._clock()
         async with self._database.transaction() as session:
@@ -138,6 +144,8 @@ class Registry:
             chain = await repository.chain(did)
             if await self._is_replay(repository, entry):
                 return PartyCard.as_of(entry, chain)
+            # Key-entries are public; one that anybody repeats is not charged to the party.
+            self._charge(did)
             domain.check_place(entry, len(chain))
             keys = await repository.keys(did)
             if keys is None:
@@ -256,7 +264,7 @@ class Registry:
     ) -> str:
         """An access token for `resource`, for whom the assertion speaks; the assertion is then used.
 
-        Raises `UnsupportedGrantType`, `InvalidClient`, `InvalidTarget` or `DatabaseUnavailable`.
+        Raises `UnsupportedGrantType`, `InvalidClient`, `InvalidTarget`, `TooManyRequests` or `DatabaseUnavailable`.
         """
         if grant_type != GRANT_TYPE:
             raise UnsupportedGrantType
@@ -279,6 +287,7 @@ class Registry:
             if cause is not None:
                 await self._record_refusal(keys.did, "token", InvalidClient, cause=cause)
             raise
+        self._charge(keys.did)
         async with self._refusals_on_record(keys.did, "token"), self._database.transaction() as session:
             repository = Repository(session)
             audience = domain.audience_for(resource, self._admitted)
@@ -310,7 +319,7 @@ class Registry:
         """Audit a refusal that comes out of the block, in a transaction of its own: the block's was rolled back."""
         try:
             yield
-        except Unavailable:
+        except (Unavailable, TooManyRequests):
             raise
         except PcehrError as refusal:
             cause = "replayed" if isinstance(refusal, UsedAssertion) else None

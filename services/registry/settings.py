@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Any
 
 from pydantic import Field, SecretStr, field_validator
 from pydantic_settings import NoDecode
@@ -13,6 +13,7 @@ from shared.did import key_from_did
 from shared.encoding import from_b64url
 from shared.errors import PcehrError
 from shared.transparency.checkpoints import key_of_origin
+from shared.web.rates import Rate
 from shared.web.settings import ServiceSettings
 
 
@@ -34,12 +35,18 @@ class Settings(ServiceSettings):
     """Where clients reach the records service; only told to them, never asked."""
     threshold: int = Field(default=2, ge=1, le=wire.MAX_SHARES)
     """The threshold that clients use unless told otherwise."""
+    sign_ups_per_hour: int = Field(default=1_000, ge=1, le=10**6)
+    """Parties that may sign up from one address, at once or within an hour."""
     admitted_proxies: Annotated[frozenset[str], NoDecode] = frozenset()
     """DIDs of the proxies that may register, with commas between them."""
 
     @property
     def issuer(self) -> str:
         return self.token_issuer or self.public_url
+
+    @property
+    def rates(self) -> dict[str, Any]:
+        return super().rates | {"sign_ups": Rate(self.sign_ups_per_hour / 3600, self.sign_ups_per_hour)}
 
     @property
     def signing_key(self) -> SigningKey:

@@ -1,20 +1,21 @@
-"""The access token of a request: Swagger UI's Authorize box and the dependency that checks it."""
+"""The access token of a request: Swagger UI's Authorize box, the check of it, and who is let in."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from typing import Annotated
 
-from fastapi import Depends, Request
+from fastapi import Depends
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from starlette.datastructures import Headers
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.clock import Clock
-from shared.errors import PcehrError, Unauthenticated
+from shared.errors import PcehrError
 from shared.registry_client import TokenKeys
 from shared.tokens import Caller, verify_access_token
 from shared.web.problems import problem_response
+from shared.web.rates import Account, RequestRates, account_under_way
 
 _bearer = HTTPBearer(
     bearerFormat="at+jwt",
@@ -39,47 +40,68 @@ class AccessTokens:
         return verify_access_token(token, keys=keys, issuer=self._issuer, audience=self._audience, now=self._clock())
 
 
+PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
+"""Answered whoever asks and however often."""
 FREE_BODY_BYTES = 64 * 1024
 """What anybody may send before the access token is looked at."""
 
 
-class TokenBeforeBody:
-    """ASGI middleware: reads a large body only for the holder of a valid access token.
+class Admission:
+    """ASGI middleware: whom a request is of, by its access token, and whether that party or address may ask now.
 
-    FastAPI parses a body before it runs the dependency that checks the token, so that without this anybody could make
-    a service parse megabytes. The dependency checks the token all the same.
+    All of it before a byte of the body is read. FastAPI parses a body before it runs the dependency that needs the
+    token, so that without this anybody could make a service parse megabytes; `operations` are those whose large bodies
+    are read only for the holder of a valid token. Probes are always answered.
     """
 
-    def __init__(self, app: ASGIApp, operations: Sequence[str]) -> None:
+    def __init__(self, app: ASGIApp, rates: RequestRates, operations: Sequence[str] = ()) -> None:
         self.app = app
+        self.rates = rates
         self.operations = tuple(operations)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self._concerns(scope):
-            try:
-                scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
-                if scheme.lower() != "bearer":
-                    raise Unauthenticated
-                tokens: AccessTokens = scope["app"].state.access_tokens
-                await tokens.verify(token)
-            except PcehrError as error:
-                await problem_response(error)(scope, receive, send)
-                return
-        await self.app(scope, receive, send)
+        if scope["type"] != "http" or scope["path"] in PROBES:
+            await self.app(scope, receive, send)
+            return
 
-    def _concerns(self, scope: Scope) -> bool:
+        async def settling_send(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                self.rates.settle(message["status"])
+            await send(message)
+
+        with self.rates.account(scope) as account:
+            try:
+                await self._identify(scope, account)
+                if account.caller is None:
+                    self.rates.charge_address()
+                    if self._needs_token(scope):
+                        account.authorised()
+                else:
+                    self.rates.charge(account.caller.did)
+            except PcehrError as error:
+                await problem_response(error)(scope, receive, settling_send)
+                return
+            await self.app(scope, receive, settling_send)
+
+    async def _identify(self, scope: Scope, account: Account) -> None:
+        scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")
+        if scheme.lower() != "bearer":
+            return
+        tokens: AccessTokens = scope["app"].state.access_tokens
+        try:
+            account.caller = await tokens.verify(token)
+        except PcehrError as error:
+            # An operation may need no token, so it is for the operation to refuse this one.
+            account.why_nobody = error
+
+    def _needs_token(self, scope: Scope) -> bool:
         length = Headers(scope=scope).get("content-length", "")
         small = length.isdigit() and int(length) <= FREE_BODY_BYTES
         return not small and f"{scope['method']} {scope['path']}".startswith(self.operations)
 
 
-async def _caller(
-    request: Request, credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]
-) -> Caller:
-    if credentials is None:
-        raise Unauthenticated
-    tokens: AccessTokens = request.app.state.access_tokens
-    return await tokens.verify(credentials.credentials)
+async def _caller(_: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)]) -> Caller:
+    return account_under_way().authorised()
 
 
 Authorized = Annotated[Caller, Depends(_caller)]

@@ -10,15 +10,17 @@ from typing import Any
 
 from fastapi import APIRouter, FastAPI, Response
 from fastapi_offline import FastAPIOffline
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from shared.errors import PcehrError, TooLarge, Unavailable
+from shared.errors import PcehrError, TooLarge, TooManyRequests, Unavailable
 from shared.schemas.common import Problem
 from shared.web import problems
-from shared.web.access import TokenBeforeBody
+from shared.web.access import PROBES, Admission
 from shared.web.limits import BodyLimit, ResponseHeaders, body_limit
 from shared.web.logs import log_unexpected
 from shared.web.metrics import Metrics
 from shared.web.observation import ObserveRequests
+from shared.web.rates import Network, RequestRates
 
 Lifespan = Callable[[FastAPI], AbstractAsyncContextManager[None]]
 Readiness = Callable[[], Awaitable[None]]
@@ -35,12 +37,15 @@ def create_app(
     ready: Readiness,
     body_limits: Mapping[str, int],
     metrics: Metrics,
+    rates: RequestRates,
     token_before_body: Sequence[str] = (),
+    forwarded_by: Sequence[Network] = (),
 ) -> FastAPI:
     """Assemble an app. `ready` raises a `PcehrError` while the service cannot do its work; `metrics` are shown.
 
     `token_before_body` names operations, as "METHOD /path/prefix", whose large bodies are read only for the holder of
-    a valid access token.
+    a valid access token. `rates` bound how often anybody may ask; of where a request comes from nobody is believed but
+    `forwarded_by`.
 
     Swagger UI's files are served by the service itself, so that no page asks another host for anything.
     """
@@ -63,16 +68,18 @@ def create_app(
         license_info={"name": "GPL-3.0-only", "identifier": "GPL-3.0-only"},
         separate_input_output_schemas=False,
     )
-    problems.install(app)
+    problems.install(app, metrics.count_beyond)
     for router in routers:
         app.include_router(router)
     app.include_router(_health(ready))
     app.include_router(metrics.router())
-    app.add_middleware(TokenBeforeBody, operations=token_before_body)
+    app.add_middleware(Admission, rates=rates, operations=token_before_body)
     app.add_middleware(BodyLimit, limits=body_limits)
     app.add_middleware(problems.CatchAll)
     app.add_middleware(ResponseHeaders)
     app.add_middleware(ObserveRequests, metrics=metrics)
+    if forwarded_by:
+        app.add_middleware(ProxyHeadersMiddleware, trusted_hosts=[str(network) for network in forwarded_by])
     _complete_openapi(app, body_limits)
     return app
 
@@ -133,6 +140,8 @@ def _complete_openapi(app: FastAPI, limits: Mapping[str, int]) -> None:
         for path, operations in document["paths"].items():
             for method, operation in operations.items():
                 _complete_operation(operation, body_limit(limits, method.upper(), path))
+                if path not in PROBES:
+                    _declare_rate(operation["responses"])
         app.openapi_schema = document
         return document
 
@@ -155,3 +164,16 @@ def _complete_operation(operation: dict[str, Any], limit: int) -> None:
     answers.setdefault(
         "500", {"description": f"`{PcehrError.code}`: {PcehrError.title}", "content": problems.content(PcehrError)}
     )
+
+
+_RETRY_AFTER = {
+    "Retry-After": {"description": "Seconds until a request would be taken.", "schema": {"type": "integer"}}
+}
+
+
+def _declare_rate(answers: dict[str, Any]) -> None:
+    """That anybody may be asked to wait, beside what the operation itself answers with this status."""
+    said = f"`{TooManyRequests.code}`: {TooManyRequests.title}"
+    own = answers.setdefault("429", {"description": "", "content": problems.content(TooManyRequests)})
+    own["description"] = f"{said}\n\n{own['description']}".strip()
+    own["headers"] = _RETRY_AFTER

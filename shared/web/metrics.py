@@ -53,6 +53,14 @@ class Metrics:
         self.seconds = Histogram(
             "pcehr_http_request_seconds", "Time to serve a request.", ("method", "route"), registry=self.registry
         )
+        self._beyond = Counter(
+            "pcehr_requests_beyond_bounds",
+            "Requests refused since a party, an address or what is kept of one has reached its bound.",
+            ("bound",),
+            registry=self.registry,
+        )
+        for bound in ("party", "address", "sign_ups", "quota"):
+            self._beyond.labels(bound)
         build = Gauge(
             "pcehr_build_info", "1, with what runs as labels.", ("service", "version", "python"), registry=self.registry
         )
@@ -62,6 +70,10 @@ class Metrics:
         self._pool = _PoolCollector()
         self.registry.register(self._pool)
         self._readings: list[_Reading] = []
+
+    def count_beyond(self, bound: str) -> None:
+        """Count a request refused for its `bound`: `party`, `address`, `sign_ups` or `quota`."""
+        self._beyond.labels(bound).inc()
 
     def watch_pool(self, use: Callable[[], PoolUse]) -> None:
         """Show how this pool of database connections is used."""

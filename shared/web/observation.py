@@ -9,12 +9,12 @@ from starlette.datastructures import MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import trace
+from shared.web.access import PROBES
 from shared.web.metrics import Metrics
 from shared.web.tracing import span_of
 
 UNMATCHED = "unmatched"
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
-_PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 log = logging.getLogger("pcehr.access")
 
 
@@ -65,4 +65,4 @@ def _level(route: str, status: int) -> int:
     """What fails on this side is a warning; probes that succeed are many, and nobody wants to read them."""
     if status >= 500:
         return logging.WARNING
-    return logging.DEBUG if route in _PROBES and status < 400 else logging.INFO
+    return logging.DEBUG if route in PROBES and status < 400 else logging.INFO

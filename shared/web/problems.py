@@ -6,6 +6,7 @@ No problem carries a stack trace, the text of a foreign exception, or the value 
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
@@ -15,7 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import trace
-from shared.errors import PcehrError
+from shared.errors import PcehrError, QuotaExceeded
 from shared.schemas.common import Problem
 from shared.web.logs import log_unexpected
 
@@ -64,9 +65,16 @@ def content(error: type[PcehrError]) -> dict[str, Any]:
     }
 
 
-def install(app: FastAPI) -> None:
-    """Install the handlers on an app."""
-    app.add_exception_handler(PcehrError, _own_error)
+def install(app: FastAPI, count_beyond: Callable[[str], None]) -> None:
+    """Install the handlers on an app; `count_beyond` is told of requests beyond a quota."""
+
+    async def own_error(_: Request, error: Exception) -> Response:
+        assert isinstance(error, PcehrError)
+        if isinstance(error, QuotaExceeded):
+            count_beyond("quota")
+        return problem_response(error)
+
+    app.add_exception_handler(PcehrError, own_error)
     app.add_exception_handler(RequestValidationError, _invalid_request)
     app.add_exception_handler(HTTPException, _http_exception)
 
@@ -97,11 +105,6 @@ class CatchAll:
             log_unexpected(log, "unexpected", error)
             if not started:
                 await problem_response(PcehrError())(scope, receive, send)
-
-
-async def _own_error(_: Request, error: Exception) -> Response:
-    assert isinstance(error, PcehrError)
-    return problem_response(error)
 
 
 class InvalidRequest(PcehrError):

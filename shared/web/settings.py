@@ -7,13 +7,23 @@ folder `PCEHR_SECRETS_DIR`. A secret has no default.
 from __future__ import annotations
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import AliasChoices, Field, SecretStr
-from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SecretsSettingsSource, SettingsConfigDict
+from pydantic import AliasChoices, Field, SecretStr, field_validator
+from pydantic_settings import (
+    BaseSettings,
+    NoDecode,
+    PydanticBaseSettingsSource,
+    SecretsSettingsSource,
+    SettingsConfigDict,
+)
 
 from shared.web.logs import LogFormat, LogLevel
+from shared.web.rates import ADDRESS, PARTY, Network, Rate
+
+LOOPBACK = (ip_network("127.0.0.0/8"), ip_network("::1/128"))
 
 
 class SettingsUnreadable(ValueError):
@@ -44,10 +54,41 @@ class ServiceSettings(LogSettings):
     party_cache_seconds: int = Field(default=30, ge=0, le=3600)
     """How long a verified chain of keys is used before the registry is asked again; a rotation takes effect within."""
     http_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
+    party_rate: float = Field(default=PARTY.per_second, gt=0, le=1e6)
+    """Requests a second that one party may make in the long run, to each replica."""
+    party_burst: int = Field(default=PARTY.burst, ge=1, le=10**6)
+    """Requests that one party may make at once."""
+    address_rate: float = Field(default=ADDRESS.per_second, gt=0, le=1e6)
+    """Requests a second from one address that no party answers for; those that are refused count ten times."""
+    address_burst: int = Field(default=ADDRESS.burst, ge=1, le=10**6)
+    unlimited_addresses: Annotated[tuple[Network, ...], NoDecode] = Field(default=LOOPBACK)
+    """Addresses and networks, with commas between them, that no rate by address concerns: the platform's own services.
+    Unless set, this machine's own."""
+    forwarded_by: Annotated[tuple[Network, ...], NoDecode] = ()
+    """Addresses and networks of the reverse proxies whose X-Forwarded-For and X-Forwarded-Proto are believed."""
 
     @property
     def issuer(self) -> str:
         return self.token_issuer or self.registry_url
+
+    @property
+    def rates(self) -> dict[str, Any]:
+        """What `shared.web.rates.RequestRates` is made with."""
+        return {
+            "party": Rate(self.party_rate, self.party_burst),
+            "address": Rate(self.address_rate, self.address_burst),
+            "unlimited": self.unlimited_addresses,
+        }
+
+    @field_validator("unlimited_addresses", "forwarded_by", mode="before")
+    @classmethod
+    def _split_networks(cls, value: object) -> object:
+        if not isinstance(value, str):
+            return value
+        try:
+            return tuple(ip_network(part.strip()) for part in value.split(",") if part.strip())
+        except ValueError:
+            raise ValueError("networks are written as 10.0.0.0/8 or fd00::/8, addresses as they are") from None
 
     @classmethod
     def settings_customise_sources(

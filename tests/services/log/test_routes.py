@@ -17,6 +17,7 @@ from shared.transparency.merkle import leaf_hash, verify_consistency, verify_inc
 from shared.web.app import create_app
 from shared.web.log import BODY_LIMITS, TAG, entries_router, router
 from shared.web.metrics import Metrics
+from shared.web.rates import RequestRates
 from tests.services.log.conftest import KEY, PATIENTS, World, happened, naive_root
 
 DATA = [hashlib.sha256(b"%d" % number).digest() * 2 for number in range(40)]
@@ -40,6 +41,7 @@ def app_of(world: World | None) -> FastAPI:
         ready=ready,
         body_limits=BODY_LIMITS,
         metrics=Metrics("log"),
+        rates=RequestRates(),
     )
     if world is not None:
         app.state.log = world.log

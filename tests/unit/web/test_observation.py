@@ -15,6 +15,7 @@ from fastapi import APIRouter, FastAPI
 from shared.errors import DatabaseUnavailable, NotFound
 from shared.web.app import create_app
 from shared.web.metrics import Metrics
+from shared.web.rates import RequestRates
 
 TRACE, PARENT = "4bf92f3577b34da6a3ce929d0e0e4736", "00f067aa0ba902b7"
 SECRET = "did:key:z6MkNeedle"
@@ -49,6 +50,7 @@ def new_app(ready: Any = ready, lifespan: Any = None) -> FastAPI:
         ready=ready,
         body_limits={},
         metrics=Metrics("test"),
+        rates=RequestRates(),
     )
 
 
