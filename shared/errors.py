@@ -78,7 +78,7 @@ class TooManyRequests(PcehrError):
     title = "Too many requests in a short time. Nothing was done; repeat the request when Retry-After has passed."
 
     def __init__(self, seconds: int = 1) -> None:
-        super().__init__()
+        super().__init__(f"Too many requests in a short time. Nothing was done; repeat the request in {seconds} s.")
         # The root class has one pause for each class; here it belongs to this one occurrence.
         vars(self).update(retry_after=seconds)
 

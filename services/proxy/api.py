@@ -29,6 +29,7 @@ from shared.errors import (
     DatabaseUnavailable,
     Malformed,
     PcehrError,
+    QuotaExceeded,
     Refused,
     RegistryUnavailable,
     Unauthenticated,
@@ -115,6 +116,7 @@ def _witness(request: Request) -> Witness:
         GrantRevoked,
         Refused,
         KeyFragRejected,
+        QuotaExceeded,
         Unavailable,
     ),
 )

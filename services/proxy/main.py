@@ -72,11 +72,13 @@ def build(
             )
             stack.push_async_callback(database.dispose)
             metrics.watch_pool(lambda: database.pool_use)
-            http = await stack.enter_async_context(service_client(settings.http_timeout_seconds, transport))
+            http = await stack.enter_async_context(
+                service_client(settings.http_timeout_seconds, transport)
+            )
             arithmetic = Arithmetic(settings.workers, figures)
             stack.push_async_callback(arithmetic.close)
             await arithmetic.start()
-            repository = Repository(database)
+            repository = Repository(database, max_shares=settings.max_shares_per_patient)
             enrolment = Enrolment(
                 identity=identity,
                 repository=repository,

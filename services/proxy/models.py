@@ -17,6 +17,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from shared.db.base import Binary32, Did, Octets, Seconds, exact_octets, new_metadata
 from shared.db.known_parties import KnownParty
 from shared.db.log import declare_log
+from shared.db.quotas import UsageTable
 
 SEALED_KFRAG_SIZE = 300
 """Bytes of a kfrag at rest: nonce 24, kfrag 260, tag 16."""
@@ -33,6 +34,10 @@ class Party(KnownParty, Base):
     """Chains of keys seen."""
 
     __tablename__ = "known_parties"
+
+
+class Usage(UsageTable, Base):
+    """How much is kept for each party; the kind is `shares`."""
 
 
 class OwnEntry(Base):

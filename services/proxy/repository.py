@@ -9,7 +9,8 @@ database for no longer than he is ready to answer for a revoked share.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Sequence
+from collections import Counter
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from enum import Enum
@@ -26,10 +27,13 @@ from shared.crypto.umbral import CFRAG_SIZE
 from shared.db import log
 from shared.db.engine import Database
 from shared.db.log import LoggedEvent, NewEvent
+from shared.db.quotas import Bound, Quotas
 from shared.encoding import from_b64url
 from shared.statements import Grant, ReencryptionRequest, Verified
 from shared.transparency.checkpoints import VerifiedCheckpoint
 from shared.transparency.witnessing import Known
+
+SHARES = "shares"
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,9 @@ _CLAIM_UNREVOKED = text(
 class Work:
     """One transaction's view of the tables."""
 
-    def __init__(self, session: AsyncSession) -> None:
+    def __init__(self, session: AsyncSession, bounds: Mapping[str, Bound]) -> None:
         self._session = session
+        self._quotas = Quotas(session, models.Usage, bounds)
 
     # Grants and shares
 
@@ -158,8 +163,12 @@ class Work:
     async def add_grant(
         self, grant: Verified[Grant], limits: Sequence[frozenset[str] | None], sealed_kfrags: Sequence[bytes]
     ) -> None:
-        """Keep a verified grant and this proxy's share of it, one encrypted kfrag for each scope entry."""
+        """Keep a verified grant and this proxy's share of it, one encrypted kfrag for each scope entry.
+
+        Raises `QuotaExceeded` where it would be one share of this patient's too many.
+        """
         payload = grant.payload
+        await self._quotas.change({(payload.iss, SHARES): 1})
         self._session.add(
             models.Grant(
                 patient=payload.iss,
@@ -179,6 +188,11 @@ class Work:
         )
         await self._session.flush()
 
+    async def check_room(self, patient: str) -> None:
+        """Raise `QuotaExceeded` where no share of this patient's can be taken; before arithmetic that would be in
+        vain."""
+        await self._quotas.check(patient, SHARES)
+
     async def add_tombstone(self, issuer: str, grant_id: str, token: str, receipt: str) -> None:
         """Keep a revocation; the first one of an issuer for a grant stays."""
         row = insert(models.Tombstone).values(issuer=issuer, grant_id=grant_id, token=token, receipt=receipt)
@@ -191,7 +205,10 @@ class Work:
             delete(kfrag).where(kfrag.patient == patient, kfrag.grant_id == grant_id).returning(kfrag.entry)
         )
         await self._session.execute(delete(answer).where(answer.grant_id == grant_id, answer.cfrags.is_not(None)))
-        return len(erased.all())
+        count = len(erased.all())
+        if count:
+            await self._quotas.change({(patient, SHARES): -1})
+        return count
 
     # Statements and answers
 
@@ -247,10 +264,15 @@ class Work:
         """Delete the answers to re-encryption requests, and the kfrags of grants, that nobody may ask for any more;
         returns the number of kfrags."""
         await self._session.execute(delete(models.Answer).where(models.Answer.lapses_at <= lapsed_by))
-        erased = await self._session.scalars(
-            delete(models.Kfrag).where(models.Kfrag.exp <= ended_by).returning(models.Kfrag.entry)
+        erased = await self._session.execute(
+            delete(models.Kfrag)
+            .where(models.Kfrag.exp <= ended_by)
+            .returning(models.Kfrag.patient, models.Kfrag.grant_id)
         )
-        return len(erased.all())
+        rows = [(row.patient, row.grant_id) for row in erased]
+        shares = Counter(patient for patient, _ in set(rows))
+        await self._quotas.change({(patient, SHARES): -count for patient, count in shares.items()})
+        return len(rows)
 
     # The log
 
@@ -331,22 +353,23 @@ class Work:
 
 
 class Repository:
-    """Where transactions begin."""
+    """Where transactions begin; of one patient at most `max_shares` are kept."""
 
-    def __init__(self, database: Database) -> None:
+    def __init__(self, database: Database, *, max_shares: int) -> None:
         self._database = database
+        self._bounds = {SHARES: Bound(max_shares, "shares of one patient's grants at one proxy")}
 
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[Work]:
         """One transaction, committed before the block is left; raises `DatabaseUnavailable`."""
         async with self._database.transaction() as session:
-            yield Work(session)
+            yield Work(session, self._bounds)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[Work]:
         """For what changes nothing and locks nothing; raises `DatabaseUnavailable`."""
         async with self._database.reading() as session:
-            yield Work(session)
+            yield Work(session, self._bounds)
 
     async def check(self) -> None:
         """Raises `DatabaseUnavailable` unless the database answers."""

@@ -124,6 +124,7 @@ class ProxyService:
                 domain.check_not_revoked(revoked=await work.is_revoked(payload.iss, grant.id))
                 if not await work.is_new(grant):
                     return await _receipt_of(work, grant.id)
+                await work.check_room(payload.iss)
             self._charge(payload.iss)
             attempt.cause = "key-entries"
             patient = await self._directory.resolve_holding(payload.iss, payload.patient_entry)
@@ -203,10 +204,10 @@ class ProxyService:
                     return await _receipt_of(work, revocation.id)
                 own = grant is not None and grant.patient == payload.iss
                 attempt.patient = payload.iss if own else None
-                receipt = await self._conclude(work, attempt)
-                await work.add_tombstone(payload.iss, payload.grant, token, receipt)
                 if own:
                     erased = await work.erase_share(payload.iss, payload.grant)
+                receipt = await self._conclude(work, attempt)
+                await work.add_tombstone(payload.iss, payload.grant, token, receipt)
                 await work.add_answer(
                     revocation.id, sha256(token.encode("ascii")), payload.grant, StoredAnswer(receipt, ())
                 )

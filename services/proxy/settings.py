@@ -27,6 +27,8 @@ class ProxySettings(ServiceSettings):
     """What people call this proxy."""
     witnessed_logs: Annotated[frozenset[str], NoDecode] = frozenset()
     """Origins of the logs to witness, with commas between them; unless set, those that the registry named first."""
+    max_shares_per_patient: int = Field(default=2_000, ge=1, le=10**9)
+    """Grants of one patient of which this proxy holds a share that is neither erased nor long over."""
     workers: int = Field(default=1, ge=1, le=64)
     """Processes for re-encryption; as many as there are cores to spare for it."""
 

@@ -21,6 +21,7 @@ from shared.errors import (
     Forbidden,
     Malformed,
     NotFound,
+    QuotaExceeded,
     Refused,
     RegistryUnavailable,
     Unauthenticated,
@@ -150,6 +151,7 @@ router = APIRouter()
         errors.NotGranted,
         errors.VersionConflict,
         errors.StaleEpoch,
+        QuotaExceeded,
     ),
 )
 async def write_records(body: RecordsIn, caller: Authorized, service: Service) -> RecordsAccepted:
@@ -246,7 +248,7 @@ async def history(
     summary="Upload a large body",
     status_code=201,
     response_model=BlobStored,
-    responses=responses(*_READING, Malformed, errors.BlobMismatch, BlobStoreUnavailable),
+    responses=responses(*_READING, Malformed, errors.BlobMismatch, BlobStoreUnavailable, QuotaExceeded),
     openapi_extra={
         "requestBody": {
             "required": True,
@@ -263,7 +265,8 @@ async def history(
 async def put_blob(sha256: BodyHash, request: Request, caller: Authorized, service: Service) -> BlobStored:
     """Store a ciphertext that is too large for `POST /v1/records`, before the record that names it. The answer comes
     when the bytes would survive a power cut."""
-    return await service.bodies.put(caller, sha256, request.stream())
+    length = request.headers.get("content-length")
+    return await service.bodies.put(caller, sha256, None if length is None else int(length), request.stream())
 
 
 @router.get(
@@ -293,7 +296,7 @@ async def get_blob(sha256: BodyHash, caller: Authorized, service: Service) -> St
     summary="Ask for disclosure",
     status_code=201,
     response_model=Accepted,
-    responses=responses(*_STATEMENT, Refused, errors.StaleKeyEntry, errors.TooManyRequests),
+    responses=responses(*_STATEMENT, Refused, errors.StaleKeyEntry, QuotaExceeded),
 )
 async def request_disclosure(body: RequestIn, caller: Authorized, service: Service) -> Accepted:
     """File a request with a patient. What you ask for and why is sealed to the patient; nobody else can read it."""
@@ -347,6 +350,7 @@ async def deny(body: DenialIn, caller: Authorized, service: Service) -> Accepted
         errors.WiderThanRequested,
         errors.SharesMismatch,
         errors.GrantAlreadyRevoked,
+        QuotaExceeded,
     ),
 )
 async def give_grant(body: GrantIn, caller: Authorized, service: Service) -> Accepted:

@@ -42,13 +42,12 @@ from services.records.errors import (
     RecordSwapped,
     SharesMismatch,
     StaleEpoch,
-    TooManyRequests,
     VersionConflict,
     WiderThanRequested,
 )
 from shared.crypto.umbral import Capsule
 from shared.encoding import b64url, from_b64url, sha256
-from shared.errors import NotFound, Refused
+from shared.errors import NotFound, QuotaExceeded, Refused
 from shared.schemas.records import GrantState, RequestState
 from shared.statements import DisclosureRequest, Grant, Manifest, StatementExpired, WantedCapsule
 from shared.wire import SKEW_SECONDS, Action
@@ -208,9 +207,11 @@ def check_request(request: DisclosureRequest) -> None:
 
 
 def check_pending(waiting: int) -> None:
-    """Raise `TooManyRequests` when so many requests of a recipient to one patient wait that there is no room left."""
+    """Raise `QuotaExceeded` when so many requests of a recipient to one patient wait that there is no room left."""
     if waiting >= MAX_PENDING_REQUESTS:
-        raise TooManyRequests
+        raise QuotaExceeded(
+            "Too many requests of yours to this patient wait for an answer; ask again when some have been answered."
+        )
 
 
 def check_answer(grant: Grant, asked: Asked | None, now: int) -> None:

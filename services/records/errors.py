@@ -45,13 +45,6 @@ class StaleKeyEntry(Conflict):
     title = "A key-entry named in the statement is not the party's newest one; fetch the party anew and sign again."
 
 
-class TooManyRequests(PcehrError):
-    code = "too_many_requests"
-    status = 429
-    title = "Too many requests of yours to this patient wait for an answer; ask again when some have been answered."
-    retry_after = 3600
-
-
 class TooManyStreams(PcehrError):
     code = "too_many_streams"
     status = 429

@@ -83,8 +83,12 @@ def build(
             stack.push_async_callback(database.dispose)
             metrics.watch_pool(lambda: database.pool_use)
             # Two pools: proxies that take their time cannot use up the connections to the registry.
-            to_registry = await stack.enter_async_context(service_client(settings.http_timeout_seconds, transport))
-            to_proxies = await stack.enter_async_context(service_client(settings.proxy_timeout_seconds, transport))
+            to_registry = await stack.enter_async_context(
+                service_client(settings.http_timeout_seconds, transport)
+            )
+            to_proxies = await stack.enter_async_context(
+                service_client(settings.proxy_timeout_seconds, transport)
+            )
             directory = PartyDirectory(
                 to_registry,
                 settings.registry_url,
@@ -95,7 +99,7 @@ def build(
             app.state.log = Log(database, key=settings.log_key, kind="records")
             witnesses = Witnesses(to_registry, settings.registry_url, directory)
             publisher = Publisher(app.state.log, to_proxies, witnesses.now, metrics=metrics.registry)
-            store = Store(database, publisher.kick)
+            store = Store(database, publisher.kick, settings.limits.bounds)
             outbox_figures.watch(store)
             blobs = open_store(settings.blob_dir, settings.blob_url)
             proxies = Proxies(to_proxies, directory, figures, timeout_seconds=settings.proxy_timeout_seconds)
@@ -109,7 +113,7 @@ def build(
             app.state.service = RecordsService(
                 writing=Writing(statements),
                 reading=Reading(statements),
-                bodies=Bodies(store, blobs, clock),
+                bodies=Bodies(store, blobs, clock, max_bytes=settings.max_blob_bytes),
                 consents=Consents(statements, outbox.kick),
                 disclosures=Disclosures(statements, proxies, hedge_seconds=settings.hedge_seconds),
                 notices=notices,

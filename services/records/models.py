@@ -22,6 +22,7 @@ from sqlalchemy import (
     UniqueConstraint,
     false,
     text,
+    true,
 )
 from sqlalchemy.dialects.postgresql import ARRAY, TEXT
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
@@ -30,6 +31,7 @@ from sqlalchemy.types import TypeDecorator
 from shared.db.base import Did, Seconds, exact_octets, new_metadata
 from shared.db.known_parties import KnownParty
 from shared.db.log import declare_log
+from shared.db.quotas import UsageTable
 from shared.encoding import b64url, from_b64url
 
 
@@ -64,6 +66,10 @@ declare_log(Base.metadata, events=True)
 
 class Party(KnownParty, Base):
     """Chains of keys seen so far."""
+
+
+class Usage(UsageTable, Base):
+    """How much is kept for each party (`services.records.quotas`)."""
 
 
 class Statement(Base):
@@ -148,6 +154,8 @@ class Blob(Base):
     sha256: Mapped[Hash] = mapped_column(primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     stored_at: Mapped[Seconds]
+    in_record: Mapped[bool] = mapped_column(server_default=false())
+    """Whether a record of the owner's has it as its body, so that it counts as the patient's."""
 
 
 class ScopeFloor(Base):
@@ -170,6 +178,8 @@ class RequestRow(Base):
         exact_octets("id", 32),
         Index(None, "patient", "number"),
         Index(None, "recipient", "number"),
+        Index("ix_disclosure_requests_open", "recipient", "patient", postgresql_where=text("open")),
+        Index("ix_disclosure_requests_open_until", "expires_at", postgresql_where=text("open")),
     )
 
     id: Mapped[Hash] = mapped_column(primary_key=True)
@@ -182,6 +192,8 @@ class RequestRow(Base):
     statement: Mapped[str] = mapped_column(Text)
     denial: Mapped[str | None] = mapped_column(Text)
     received_at: Mapped[Seconds]
+    open: Mapped[bool] = mapped_column(server_default=true())
+    """Whether it is counted as waiting for an answer: until there is one, or some seconds after it has lapsed."""
 
 
 class GrantRow(Base):

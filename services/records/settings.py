@@ -6,6 +6,7 @@ from pathlib import Path
 
 from pydantic import Field, SecretStr, field_validator
 
+from services.records.quotas import Limits
 from shared.crypto.signing import SigningKey
 from shared.encoding import from_b64url
 from shared.errors import PcehrError
@@ -25,6 +26,16 @@ class Settings(ServiceSettings):
     read them from the environment."""
     max_blob_bytes: int = Field(default=256 * 2**20, ge=1, le=2**40)
     """Bytes; the largest body that may be uploaded."""
+    max_versions_per_patient: int = Field(default=1_000_000, ge=1, le=10**12)
+    """Versions of records about one patient, whoever wrote them."""
+    max_bytes_per_patient: int = Field(default=100 * 2**30, ge=1, le=2**60)
+    """Bytes of the bodies of these, encrypted."""
+    max_upload_bytes_per_party: int = Field(default=10 * 2**30, ge=1, le=2**60)
+    """Bytes of bodies that one party has uploaded and that are in no record yet."""
+    max_open_requests_per_recipient: int = Field(default=10_000, ge=1, le=10**9)
+    """Disclosure requests of one recipient that wait for an answer, of all patients together."""
+    max_live_grants_per_patient: int = Field(default=1_000, ge=1, le=10**9)
+    """Grants of one patient that are neither revoked nor over."""
     hedge_seconds: float = Field(default=0.25, gt=0, le=60)
     """After so long without an answer, one more proxy is asked."""
     proxy_timeout_seconds: float = Field(default=5.0, gt=0, le=120)
@@ -35,6 +46,16 @@ class Settings(ServiceSettings):
     """How often due deliveries are looked for when nothing says that there is one."""
     outbox_first_backoff_seconds: float = Field(default=0.5, gt=0, le=60)
     outbox_max_backoff_seconds: float = Field(default=60.0, gt=0, le=3600)
+
+    @property
+    def limits(self) -> Limits:
+        return Limits(
+            versions=self.max_versions_per_patient,
+            bytes=self.max_bytes_per_patient,
+            uploads=self.max_upload_bytes_per_party,
+            requests=self.max_open_requests_per_recipient,
+            grants=self.max_live_grants_per_patient,
+        )
 
     @property
     def log_key(self) -> SigningKey:

@@ -32,6 +32,7 @@ from shared.errors import (
     Forbidden,
     Malformed,
     PcehrError,
+    QuotaExceeded,
     TooManyRequests,
     Unauthenticated,
     Unavailable,
@@ -250,6 +251,7 @@ async def proxies(service: Service, cursor: After = None, limit: Limit = 50) -> 
         JtiReused,
         EpochGap,
         ScopeKeyExists,
+        QuotaExceeded,
         DatabaseUnavailable,
     ),
 )

@@ -68,7 +68,9 @@ def build(
             stack.push_async_callback(database.dispose)
             metrics.watch_pool(lambda: database.pool_use)
             log = Log(database, key=settings.log_key, kind="registry")
-            to_witnesses = await stack.enter_async_context(service_client(settings.http_timeout_seconds, transport))
+            to_witnesses = await stack.enter_async_context(
+                service_client(settings.http_timeout_seconds, transport)
+            )
             witnesses = Witnesses(database, settings.admitted_proxies)
             publisher = Publisher(log, to_witnesses, witnesses.now, metrics=metrics.registry)
             app.state.log = log
@@ -82,6 +84,7 @@ def build(
                 admitted=settings.admitted_proxies,
                 clock=clock,
                 kick=publisher.kick,
+                max_scope_keys=settings.max_scope_keys_per_patient,
                 charge=rates.charge,
                 charge_sign_up=rates.charge_sign_up,
             )

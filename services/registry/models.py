@@ -8,6 +8,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 from shared.db.base import Binary16, Binary32, Did, Octets, Seconds, exact_octets, new_metadata
 from shared.db.log import declare_log
+from shared.db.quotas import UsageTable
 
 
 class Base(DeclarativeBase):
@@ -76,6 +77,10 @@ class ScopeKeyRow(Base):
     id: Mapped[Binary32]
     delegating_key: Mapped[Octets]
     token: Mapped[str] = mapped_column(Text)
+
+
+class Usage(UsageTable, Base):
+    """How much is kept for each party; the kind is `scope_keys`."""
 
 
 class StatementRow(Base):

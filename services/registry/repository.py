@@ -12,8 +12,9 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
 from services.registry.domain import PartyCard, PartyKeys, ScopeKeys, search_text, sort_name
-from services.registry.models import AssertionRow, AuditRow, KeyEntryRow, PartyRow, ScopeKeyRow, StatementRow
+from services.registry.models import AssertionRow, AuditRow, KeyEntryRow, PartyRow, ScopeKeyRow, StatementRow, Usage
 from shared.db import log
+from shared.db.quotas import Bound, Quotas
 from shared.encoding import b64url, from_b64url
 from shared.statements import KeyEntry, ScopeKey, Verified
 from shared.transparency.entries import key_entry_data, key_label, scope_label
@@ -218,6 +219,11 @@ class Repository:
                 for row in await self._session.execute(published)
             },
         )
+
+    async def count_scope_keys(self, patient: str, added: int, most: int) -> None:
+        """Count scope-keys that are being published; raises `QuotaExceeded` where they would be more than `most`."""
+        bounds = {"scope_keys": Bound(most, "scope-keys of one patient")}
+        await Quotas(self._session, Usage, bounds).change({(patient, "scope_keys"): added})
 
     async def add_scope_keys(self, statements: Sequence[Verified[ScopeKey]]) -> bool:
         """Publish scope-keys; False if an epoch of a scope has a key already."""

@@ -68,7 +68,8 @@ class Issuing:
 
 
 class Registry:
-    """The registry over its database. `admitted` are the DIDs of the proxies that the operator has named; `kick` is
+    """The registry over its database. `admitted` are the DIDs of the proxies that the operator has named,
+    `max_scope_keys` the most that one patient may publish; `kick` is
     called after every commit that put something into the log. `charge` and `charge_sign_up` hold back whoever asks too
     often (`shared.web.rates`): a party whose signature has been verified, and what would make another party."""
 
@@ -80,9 +81,11 @@ class Registry:
         admitted: frozenset[str],
         clock: Clock,
         kick: Callable[[], None],
+        max_scope_keys: int,
         charge: Callable[[str], None],
         charge_sign_up: Callable[[], None],
     ) -> None:
+        self._max_scope_keys = max_scope_keys
         self._charge = charge
         self._charge_sign_up = charge_sign_up
         self._database = database
@@ -200,7 +203,7 @@ class Registry:
         """Publish a batch of scope-keys, all or none; returns the statement that stands for each.
 
         Raises `Forbidden`, what `verify_fresh` raises, `MalformedKeyMaterial`, `JtiReused`, `EpochGap`,
-        `ScopeKeyExists` or `DatabaseUnavailable`.
+        `ScopeKeyExists`, `QuotaExceeded` or `DatabaseUnavailable`.
         """
         now = self._clock()
         async with self._refusals_on_record(caller.did, "publish-scope-keys"):
@@ -218,6 +221,7 @@ class Registry:
                 for statement in plan.new:
                     verify_fresh(statement.token, ScopeKey, keys, now=now)
                     PublicKey.from_bytes(from_b64url(statement.payload.delegating_key, 33))
+                await repository.count_scope_keys(patient, len(plan.added), self._max_scope_keys)
                 if not await repository.add_scope_keys(plan.added):
                     raise ScopeKeyExists
                 if not await repository.note_statements(plan.new, "publish-scope-keys", now):

@@ -37,6 +37,8 @@ class Settings(ServiceSettings):
     """The threshold that clients use unless told otherwise."""
     sign_ups_per_hour: int = Field(default=1_000, ge=1, le=10**6)
     """Parties that may sign up from one address, at once or within an hour."""
+    max_scope_keys_per_patient: int = Field(default=10_000, ge=1, le=10**9)
+    """Scope-keys that one patient may publish: one for each scope and epoch."""
     admitted_proxies: Annotated[frozenset[str], NoDecode] = frozenset()
     """DIDs of the proxies that may register, with commas between them."""
 

@@ -31,6 +31,9 @@ REFUSED_COST = 10
 IPV6_PREFIX = 64
 """Bits of an IPv6 address that count: whoever has one address has all that begin with these."""
 
+_ROUNDING = 1e-6
+"""Seconds; who waits as long as told is let in."""
+
 Network = IPv4Network | IPv6Network
 
 
@@ -62,7 +65,7 @@ class Buckets:
         now = self._timer()
         full_at = max(self._full_at.get(key, now), now) + self._each
         missing = full_at - now - self._whole
-        if missing > 0:
+        if missing > _ROUNDING:
             return missing
         self._full_at[key] = full_at
         return 0.0

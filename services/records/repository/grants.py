@@ -171,8 +171,11 @@ class Grants:
         """Whether there is a tombstone by this patient."""
         return await self._session.get(RevocationRow, (patient, grant)) is not None
 
-    async def revoke(self, revocation: Verified[Revocation], now: int) -> None:
-        """Write the tombstone. A later revocation of the same grant takes the place of the one before."""
+    async def revoke(self, revocation: Verified[Revocation], now: int) -> int:
+        """Write the tombstone; returns 1 if that ends a grant, and 0 if it is not known or had ended already.
+
+        A later revocation of the same grant takes the place of the one before.
+        """
         command = insert(RevocationRow).values(
             issuer=revocation.payload.iss,
             grant_id=revocation.payload.grant,
@@ -187,11 +190,17 @@ class Grants:
             )
         )
         # The holder is told of the revocation; that the grant would have lapsed later is no news.
-        await self._session.execute(
+        ended = await self._session.scalars(
             update(GrantRow)
-            .where(GrantRow.id == revocation.payload.grant, GrantRow.patient == revocation.payload.iss)
+            .where(
+                GrantRow.id == revocation.payload.grant,
+                GrantRow.patient == revocation.payload.iss,
+                GrantRow.end_told.is_(False),
+            )
             .values(end_told=True)
+            .returning(GrantRow.number)
         )
+        return len(ended.all())
 
     async def is_between(self, patient: str, recipient: str | None) -> bool:
         """Whether the patient has ever given this recipient a grant."""

@@ -51,6 +51,16 @@ class Notice(NewNotice):
     number: int = 0
 
 
+@dataclass(frozen=True)
+class EndedGrant:
+    """A grant that has lapsed, at `at`."""
+
+    id: str
+    patient: str
+    recipient: str
+    at: int
+
+
 class Notices:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
@@ -127,8 +137,8 @@ class Notices:
             return []
         return [NewNotice(row.recipient, NoticeKind.ACTIVE, now, other=row.patient, grant=grant)]
 
-    async def of_ended_grants(self, now: int, limit: int) -> list[NewNotice]:
-        """The notices of up to `limit` grants that have lapsed and of which nobody was told; now they count as told."""
+    async def of_ended_grants(self, now: int, limit: int) -> list[EndedGrant]:
+        """Up to `limit` grants that have lapsed and of which nobody was told; now they count as told."""
         # A statement of its own: as a part of the next one it had Postgres read all grants, mostly to find none.
         ended = await self._session.scalars(
             select(GrantRow.id)
@@ -145,11 +155,7 @@ class Notices:
             .values(end_told=True)
             .returning(GrantRow.id, GrantRow.patient, GrantRow.recipient, GrantRow.expires_at)
         )
-        return [
-            NewNotice(party, NoticeKind.EXPIRED, row.expires_at, other=other, grant=row.id)
-            for row in rows
-            for party, other in ((row.patient, row.recipient), (row.recipient, row.patient))
-        ]
+        return [EndedGrant(row.id, row.patient, row.recipient, row.expires_at) for row in rows]
 
     async def forget_before(self, at: int) -> None:
         """Delete the notices that are older than this; the numbers go on."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 
-from sqlalchemy import exists, func, select, text, update
+from sqlalchemy import func, select, text, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -68,9 +69,8 @@ class Requests:
             .where(
                 RequestRow.recipient == recipient,
                 RequestRow.patient == patient,
+                RequestRow.open,
                 RequestRow.expires_at > now,
-                RequestRow.denial.is_(None),
-                ~exists().where(GrantRow.request == RequestRow.id),
             )
         )
         return found or 0
@@ -94,6 +94,33 @@ class Requests:
     async def deny(self, request: str, denial: str) -> None:
         """Keep the denial of a request that this transaction has locked."""
         await self._session.execute(update(RequestRow).where(RequestRow.id == request).values(denial=denial))
+
+    async def close(self, request: str) -> int:
+        """Note that a request that this transaction has locked waits no longer; 1 if it did, and 0 otherwise."""
+        closed = await self._session.scalars(
+            update(RequestRow)
+            .where(RequestRow.id == request, RequestRow.open)
+            .values(open=False)
+            .returning(RequestRow.number)
+        )
+        return len(closed.all())
+
+    async def close_lapsed(self, now: int, limit: int) -> Counter[str]:
+        """Note of up to `limit` requests that have lapsed that they wait no longer; returns how many of each recipient.
+
+        A lapsed request can be answered for a minute more, by a client whose clock is slow, which changes nothing.
+        """
+        lapsed = (
+            select(RequestRow.id)
+            .where(RequestRow.open, RequestRow.expires_at <= now)
+            .order_by(RequestRow.expires_at)
+            .limit(limit)
+            .with_for_update(skip_locked=True)
+        )
+        closed = await self._session.scalars(
+            update(RequestRow).where(RequestRow.id.in_(lapsed)).values(open=False).returning(RequestRow.recipient)
+        )
+        return Counter(closed)
 
     async def listed(self, party: str, *, inbox: bool, before: int | None, limit: int) -> list[StoredRequest]:
         """Requests addressed to a party, or sent by it; newest first."""

@@ -150,10 +150,30 @@ class Writing:
         )
         return {row.sha256: row.size for row in rows}
 
-    async def add_blob(self, owner: str, sha256: str, size: int, now: int) -> None:
-        """Note that `owner` has put a body into the blob store, where it is by now."""
+    async def add_blob(self, owner: str, sha256: str, size: int, now: int) -> bool:
+        """Note that `owner` has put a body into the blob store, where it is by now; False if that was noted before."""
         row = {"owner": owner, "sha256": sha256, "size": size, "stored_at": now}
-        await self._session.execute(insert(Blob).values(row).on_conflict_do_nothing())
+        command = insert(Blob).values(row).on_conflict_do_nothing().returning(Blob.size)
+        return await self._session.scalar(command) is not None
+
+    async def take_into_records(self, owner: str, hashes: Collection[str]) -> int:
+        """Note that these bodies are in records of the owner's; returns the bytes of those that were in none before."""
+        if not hashes:
+            return 0
+        # In order of the key, so that two transactions never wait for each other.
+        waiting = (
+            select(Blob.sha256)
+            .where(Blob.owner == owner, Blob.sha256.in_(list(hashes)), Blob.in_record.is_(False))
+            .order_by(Blob.sha256)
+            .with_for_update()
+        )
+        taken = await self._session.scalars(
+            update(Blob)
+            .where(Blob.owner == owner, Blob.sha256.in_(waiting))
+            .values(in_record=True)
+            .returning(Blob.size)
+        )
+        return sum(taken)
 
     async def _lock_floors(self, patient: str, scopes: Collection[str], *, to_raise: bool) -> dict[str, int]:
         """Make the rows that are missing, then lock all: whoever writes and whoever revokes, both in the order of the

@@ -7,6 +7,7 @@ from typing import Any
 
 from services.records.domain import check_answer, check_pending, check_request, check_shares
 from services.records.errors import AlreadyAnswered, GrantAlreadyRevoked, StaleKeyEntry
+from services.records.quotas import GRANTS, REQUESTS
 from services.records.repository import Repository
 from services.records.repository.notices import NewNotice, NoticeKind
 from services.records.service.statements import Statements, accepted
@@ -37,7 +38,7 @@ class Consents:
         self._kick = kick
 
     async def request(self, caller: Caller, token: str) -> Accepted:
-        """File a disclosure request; raises `StaleKeyEntry`, `Refused` or `TooManyRequests` besides what any statement
+        """File a disclosure request; raises `StaleKeyEntry`, `Refused` or `QuotaExceeded` besides what any statement
         may raise."""
         request, recipient = await self._statements.verified(caller, token, DisclosureRequest, role=Role.RECIPIENT)
         if (earlier := await self._statements.earlier_answer(request)) is not None:
@@ -55,6 +56,7 @@ class Consents:
                 if new:
                     check_pending(await repository.requests.pending(payload.iss, payload.aud, entry.at))
                     await repository.requests.add(request, entry.at)
+                    await repository.quotas.change({(payload.iss, REQUESTS): 1})
                     await repository.journal.log([entry])
                     await repository.notices.add(
                         [NewNotice(payload.aud, NoticeKind.REQUESTED, entry.at, other=payload.iss, request=request.id)]
@@ -79,8 +81,8 @@ class Consents:
     async def grant(self, caller: Caller, token: str, shares: Sequence[SealedShare]) -> Accepted:
         """Accept a grant and pass its shares on to the proxies.
 
-        Raises `NotFound`, `AlreadyAnswered`, `WiderThanRequested`, `StaleKeyEntry`, `SharesMismatch`, `Refused` or
-        `GrantAlreadyRevoked` besides what any statement may raise.
+        Raises `NotFound`, `AlreadyAnswered`, `WiderThanRequested`, `StaleKeyEntry`, `SharesMismatch`, `Refused`,
+        `QuotaExceeded` or `GrantAlreadyRevoked` besides what any statement may raise.
         """
         grant, patient = await self._statements.verified(caller, token, Grant, role=Role.PATIENT)
         if (earlier := await self._statements.earlier_answer(grant)) is not None:
@@ -100,6 +102,10 @@ class Consents:
                 if new:
                     await _check_may_grant(repository, grant, entry.at)
                     await repository.grants.add(grant, entry.at)
+                    changes = {(payload.iss, GRANTS): 1}
+                    if payload.request is not None:
+                        changes[payload.aud, REQUESTS] = -await repository.requests.close(payload.request)
+                    await repository.quotas.change(changes)
                     sealed = {share.proxy: share.sealed for share in shares}
                     deliveries = await repository.deliveries.add_shares(grant.id, sealed)
                     await repository.journal.log([entry])
@@ -161,6 +167,8 @@ async def _deny(repository: Repository, denial: Verified[Denial]) -> None:
     if request.denied or request.granted:
         raise AlreadyAnswered
     await repository.requests.deny(denial.payload.request, denial.token)
+    closed = await repository.requests.close(denial.payload.request)
+    await repository.quotas.change({(request.asked.recipient, REQUESTS): -closed})
 
 
 async def _check_may_grant(repository: Repository, grant: Verified[Grant], now: int) -> None:
@@ -193,11 +201,12 @@ async def _revoke(repository: Repository, revocation: Verified[Revocation], now:
             raise NotFound
         if recipient != payload.aud:
             raise WrongAudience
-    await repository.grants.revoke(revocation, now)
+    ended = await repository.grants.revoke(revocation, now)
     floors: dict[str, int] = {}
     for floor in payload.epochs:
         floors[floor.scope] = max(floor.epoch, floors.get(floor.scope, 0))
     await repository.writing.raise_floors(payload.iss, floors)
+    await repository.quotas.change({(payload.iss, GRANTS): -ended})
     if known is not None:
         proxies = await repository.grants.proxies(payload.grant)
         return await repository.deliveries.add_revocation(payload.grant, [proxy.did for proxy in proxies])

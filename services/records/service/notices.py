@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import Counter
 from collections.abc import AsyncIterator
 
 from services.records.errors import TooManyStreams
+from services.records.quotas import GRANTS, REQUESTS
 from services.records.repository import Store
-from services.records.repository.notices import Notice
+from services.records.repository.notices import NewNotice, Notice, NoticeKind
 from shared.clock import Clock
 from shared.db.listener import Listener
 from shared.errors import DatabaseUnavailable
@@ -99,6 +101,8 @@ class Housekeeping:
             try:
                 while await self.tell_of_ends() == ENDED_AT_ONCE:
                     pass
+                while await self.close_requests() == ENDED_AT_ONCE:
+                    pass
                 async with self._store.transaction() as repository:
                     await repository.notices.forget_before(self._clock() - KEPT_SECONDS)
             except DatabaseUnavailable:
@@ -108,6 +112,19 @@ class Housekeeping:
     async def tell_of_ends(self) -> int:
         """Tell both sides of grants that have lapsed; returns of how many grants, at most `ENDED_AT_ONCE`."""
         async with self._store.transaction() as repository:
-            notices = await repository.notices.of_ended_grants(self._clock(), ENDED_AT_ONCE)
-            await repository.notices.add(notices)
-        return len(notices) // 2
+            ended = await repository.notices.of_ended_grants(self._clock(), ENDED_AT_ONCE)
+            givers = Counter(grant.patient for grant in ended)
+            await repository.quotas.change({(patient, GRANTS): -count for patient, count in givers.items()})
+            await repository.notices.add(
+                NewNotice(party, NoticeKind.EXPIRED, grant.at, other=other, grant=grant.id)
+                for grant in ended
+                for party, other in ((grant.patient, grant.recipient), (grant.recipient, grant.patient))
+            )
+        return len(ended)
+
+    async def close_requests(self) -> int:
+        """Count no longer what nobody has answered in time; returns how many requests, at most `ENDED_AT_ONCE`."""
+        async with self._store.transaction() as repository:
+            lapsed = await repository.requests.close_lapsed(self._clock(), ENDED_AT_ONCE)
+            await repository.quotas.change({(one, REQUESTS): -count for one, count in lapsed.items()})
+        return lapsed.total()

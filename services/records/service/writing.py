@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Sequence
 
+from services.records import quotas
 from services.records.domain import Before, Head, Parts, check_author, check_floor, check_parts, check_succession
 from services.records.errors import BlobMissing, RecordSwapped, VersionConflict
 from services.records.repository import Repository
@@ -30,7 +31,7 @@ class Writing:
         """Store a batch of records of one patient and answer for each manifest, in order.
 
         Raises `WrongSigner`, `Refused`, `RecordSwapped`, `MalformedKeyMaterial`, `BlobMissing`, `VersionConflict`,
-        `StaleEpoch`, `NotGranted` or `JtiReused`; nothing has been stored then.
+        `StaleEpoch`, `NotGranted`, `QuotaExceeded` or `JtiReused`; nothing has been stored then.
         """
         versions = []
         for record in batch:
@@ -76,13 +77,21 @@ async def _store(repository: Repository, patient: str, versions: Sequence[NewVer
         heads[payload.record] = head = Head(patient, payload.version, manifest.id)
         (created if payload.version == 1 or payload.record in created else moved)[payload.record] = head
     await _check_bodies(repository, versions)
+    author = manifests[0].payload.iss
     if not await repository.writing.create_heads(patient, created):
         raise VersionConflict
     await repository.writing.move_heads(moved)
+    uploaded = {version.manifest.payload.body for version in versions if version.parts.body is None}
+    await repository.quotas.change(
+        {
+            (author, quotas.UPLOADS): -await repository.writing.take_into_records(author, uploaded),
+            (patient, quotas.VERSIONS): len(versions),
+            (patient, quotas.BYTES): sum(manifest.payload.size for manifest in manifests),
+        }
+    )
     if not await repository.writing.add_versions(versions, now):
         raise RecordSwapped("The capsule is that of another version; each version has a content key of its own.")
     await repository.journal.log(_entry([version], now) for version in versions)
-    author = manifests[0].payload.iss
     if author != patient:
         await repository.notices.add([NewNotice(patient, NoticeKind.WRITTEN, now, other=author, count=len(versions))])
 

@@ -203,10 +203,10 @@ async def test_a_log_that_is_halted_still_shows_what_it_has_published(world: Wor
 def test_the_openapi_document_says_all_of_it() -> None:
     document = app_of(None).openapi()
     expected = {
-        ("/v1/log/checkpoint", "get"): {"200", "500", "503"},
-        ("/v1/log/consistency", "get"): {"200", "422", "500", "503"},
-        ("/v1/log/inclusion", "post"): {"200", "400", "404", "413", "422", "500", "503"},
-        ("/v1/log/entries", "get"): {"200", "422", "500", "503"},
+        ("/v1/log/checkpoint", "get"): {"200", "429", "500", "503"},
+        ("/v1/log/consistency", "get"): {"200", "422", "429", "500", "503"},
+        ("/v1/log/inclusion", "post"): {"200", "400", "404", "413", "422", "429", "500", "503"},
+        ("/v1/log/entries", "get"): {"200", "422", "429", "500", "503"},
     }
     for (path, method), statuses in expected.items():
         operation = document["paths"][path][method]

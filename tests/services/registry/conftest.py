@@ -34,7 +34,7 @@ async def database_url(shared_database_url: str) -> str:
     connection = await asyncpg.connect(shared_database_url)
     try:
         await connection.execute(
-            "TRUNCATE parties, key_entries, scope_keys, statements, assertions, audit,"
+            "TRUNCATE parties, key_entries, scope_keys, statements, assertions, audit, usage,"
             " log_entries, log_nodes, log_checkpoints, log_evidence"
         )
     finally:

@@ -9,8 +9,8 @@ from shared import jose, wire
 from shared import statements as st
 from shared.encoding import b64url
 from shared.wire import Role
-from tests.services.registry.running import RunningRegistry, assert_problem
-from tests.services.signing_parties import NOW, TestParty, id_of
+from tests.services.registry.running import RunningRegistry, assert_problem, running, settings_for
+from tests.services.signing_parties import NOW, TestClock, TestParty, id_of
 
 
 async def test_a_patient_publishes_and_reads_back(registry: RunningRegistry, patient: TestParty) -> None:
@@ -271,3 +271,16 @@ async def test_a_cursor_beyond_every_epoch_shows_nothing(registry: RunningRegist
         headers=await registry.headers(patient),
     )
     assert response.json() == {"items": [], "next": None}
+
+
+async def test_scope_keys_of_one_patient_are_bounded(database_url: str, clock: TestClock) -> None:
+    async with running(settings_for(database_url, max_scope_keys_per_patient=2), clock) as registry:
+        patient, other = await registry.registered(Role.PATIENT), await registry.registered(Role.PATIENT)
+        first = patient.scope_key("allergies")
+        for _ in range(3):
+            assert (await registry.publish(patient, first)).status_code == 200
+        batch = [patient.scope_key("laboratory"), patient.scope_key("medications")]
+        assert_problem(await registry.publish(patient, *batch), 403, "quota_exceeded")
+        assert len(await registry.rows("SELECT 1 FROM scope_keys")) == 1
+        assert (await registry.publish(patient, batch[0])).status_code == 200
+        assert (await registry.publish(other, other.scope_key("allergies"))).status_code == 200
