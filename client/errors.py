@@ -39,10 +39,10 @@ class ServiceRefused(ClientError):
     code = "service_refused"
     title = "A service refused the request."
 
-    def __init__(self, code: str, status: int, detail: str) -> None:
+    def __init__(self, code: str, status: int, detail: str, *, retry_after: int | None = None) -> None:
         super().__init__(detail)
         # The root class has one code for each class; here the service's own code belongs to this one occurrence.
-        vars(self).update(code=code, status=status)
+        vars(self).update(code=code, status=status, retry_after=retry_after)
 
     @property
     def hint(self) -> str:
@@ -468,6 +468,8 @@ HINTS: dict[str, str] = {
     "unavailable": "Nothing was changed; try again in a moment.",
     "not_in_log_yet": "New keys need the word of most proxies; try again when enough of them are back.",
     "too_large": "Send less at once.",
+    "too_many_requests": "Wait as long as it says, then repeat the command; what was done before stays done.",
+    "quota_exceeded": "Remove or end what is not needed any more, or ask whoever runs the platform for more room.",
     "broken_key_chain": "That party's keys do not form a chain; do not share anything with it.",
     "malformed_key_material": "Key material is damaged; check that client and platform are of the same version.",
 }

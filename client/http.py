@@ -1,7 +1,8 @@
 """One request over HTTP: bounded answers, problems as errors, and repeating what may be repeated.
 
 Every operation of the platform may be repeated as it is, because the same statement has one effect. Repeated is only
-what had no answer, and what was answered with 503 and says by that that nothing was changed.
+what had no answer, what was answered with 503 and says by that that nothing was changed, and what came too soon after
+others: that after the pause the service asks for, if it is one that a person would wait.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ _ATTEMPTS = 4
 _MAX_WAIT = 5.0
 _TIMEOUT = httpx.Timeout(60.0, connect=5.0)
 _LIMITS = httpx.Limits(max_connections=20, max_keepalive_connections=10)
+_LONGEST_PAUSE = 20
+"""Seconds; who asks for a longer pause is told to the person instead."""
 _FINAL_503 = frozenset({"not_enough_proxies"})
 """Refusals with 503 that are an answer and not an outage."""
 
@@ -133,8 +136,12 @@ def parse_json(data: bytes) -> Any:
         raise UnexpectedAnswer from None
 
 
-def _may_be_repeated(error: Exception) -> bool:
+def _may_be_repeated(error: Exception) -> bool | float:
+    """Whether to try again; a number is the pause in seconds."""
     if isinstance(error, ServiceRefused):
+        if error.code == "too_many_requests":
+            pause = error.retry_after
+            return float(pause) if pause is not None and 0 < pause <= _LONGEST_PAUSE else False
         return error.status == 503 and error.code not in _FINAL_503
     return isinstance(error, ServiceUnreachable)
 
@@ -165,7 +172,13 @@ async def _refusal(response: httpx.Response, trace_id: str) -> ServiceRefused:
         code, detail = str(problem["code"]), str(problem["detail"])
     except (ValueError, KeyError, TypeError, RecursionError):
         return ServiceRefused("http_error", status, f"{_host(str(response.url))} answered with status {status}.{trace}")
-    return ServiceRefused(_plain(code, 64), status, _plain(detail, _MAX_DETAIL) + trace)
+    return ServiceRefused(_plain(code, 64), status, _plain(detail, _MAX_DETAIL) + trace, retry_after=_pause(response))
+
+
+def _pause(response: httpx.Response) -> int | None:
+    """Retry-After in seconds (RFC 9110 section 10.2.3), the form that services here use; None for anything else."""
+    value = response.headers.get("retry-after", "")
+    return int(value) if value.isascii() and value.isdigit() and len(value) < 10 else None
 
 
 def _plain(text: str, size: int) -> str:

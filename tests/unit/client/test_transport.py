@@ -70,9 +70,9 @@ counter = iter(range(10**6))
 WHO = Credentials("did:key:z", lambda endpoint: f"assertion-{next(counter)}-for-{endpoint}")
 
 
-def problem(code: str, status: int, detail: str = "No.") -> httpx.Response:
+def problem(code: str, status: int, detail: str = "No.", *, headers: Any = ()) -> httpx.Response:
     body = {"type": f"urn:pcehr:problem:{code}", "title": "No.", "status": status, "detail": detail, "code": code}
-    return httpx.Response(status, json=body, headers={"content-type": "application/problem+json"})
+    return httpx.Response(status, json=body, headers={"content-type": "application/problem+json", **dict(headers)})
 
 
 def empty_page(_: httpx.Request) -> httpx.Response:
@@ -195,6 +195,44 @@ async def test_a_decision_is_not_repeated(code: str, status: int) -> None:
     # What to quote to whoever runs the service, where the reason is on its side.
     assert re.fullmatch(r"Because\. \(trace [0-9a-f]{32}\)" if status >= 500 else r"Because\.", refusal.value.detail)
     assert hint_for(refusal.value)
+
+
+async def test_what_came_too_soon_is_repeated_after_the_pause_asked_for() -> None:
+    calls = 0
+    pauses: list[float] = []
+
+    def handler(request: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        return problem("too_many_requests", 429, headers={"retry-after": "1"}) if calls < 2 else empty_page(request)
+
+    platform, _, _ = platform_of(handler)
+    hooks = stamina.instrumentation.get_on_retry_hooks()
+    stamina.instrumentation.set_on_retry_hooks([lambda details: pauses.append(details.wait_for)])
+    try:
+        with stamina.set_testing(False):
+            assert await all_grants(platform) == []
+    finally:
+        stamina.instrumentation.set_on_retry_hooks(hooks)
+    assert (calls, pauses) == (2, [1.0])
+
+
+@pytest.mark.parametrize("pause", [None, "0", "21", "3600", "-1", "1.5", "soon", "9" * 400, "\u0661"])
+async def test_a_pause_that_nobody_would_wait_is_told_instead(pause: str | None) -> None:
+    calls = 0
+
+    def handler(_: httpx.Request) -> httpx.Response:
+        nonlocal calls
+        calls += 1
+        headers = {} if pause is None else {"retry-after": pause.encode()}
+        return problem("too_many_requests", 429, "Repeat the request in 3600 s.", headers=headers)
+
+    platform, _, _ = platform_of(handler)
+    with pytest.raises(ServiceRefused) as refusal:
+        await all_grants(platform)
+    assert calls == 1
+    assert refusal.value.detail == "Repeat the request in 3600 s."
+    assert "repeat the command" in hint_for(refusal.value)
 
 
 @pytest.mark.parametrize("content", [b"", b"<html>", b"[]", b'{"code":1}', b"[" * 100_000])
