@@ -23,6 +23,8 @@ from client.state import ClientState
 
 HOME_VARIABLE = "PCEHR_HOME"
 REGISTRY_VARIABLE = "PCEHR_REGISTRY_URL"
+CA_FILE_VARIABLE = "PCEHR_TLS_CA_FILE"
+REQUIRE_HTTPS_VARIABLE = "PCEHR_REQUIRE_HTTPS"
 WITNESS_FAULTS_VARIABLE = "PCEHR_WITNESS_FAULTS"
 ROOT_HOME = Path("/var/lib/pcehr")
 DEFAULT_REGISTRY_URL = "http://127.0.0.1:8400"
@@ -103,6 +105,20 @@ def witness_faults() -> int:
     if not re.fullmatch(r"[0-9]{1,2}", said):
         raise InvalidSetting(f"{WITNESS_FAULTS_VARIABLE} is not a number from 0 to 99.")
     return int(said)
+
+
+def ca_file() -> Path | None:
+    """The certificates, in PEM, of those who issue the services' certificates; None for those that everybody trusts."""
+    chosen = os.environ.get(CA_FILE_VARIABLE)
+    return Path(chosen).expanduser() if chosen else None
+
+
+def require_https() -> bool:
+    """Whether services are asked by https alone, but for those on this machine; raises `InvalidSetting`."""
+    said = os.environ.get(REQUIRE_HTTPS_VARIABLE, "").lower()
+    if said not in ("", "0", "1", "false", "true"):
+        raise InvalidSetting(f"{REQUIRE_HTTPS_VARIABLE} is neither true nor false.")
+    return said in ("1", "true")
 
 
 def _running_platform() -> str | None:

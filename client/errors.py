@@ -51,6 +51,15 @@ class ServiceRefused(ClientError):
         return HINTS.get(self.code, "The service's sentence says what it refuses; change that and try again.")
 
 
+class InsecureAddress(ClientError):
+    """A service would have to be asked without TLS, which the owner of this machine forbids."""
+
+    code = "insecure_address"
+    status = 422
+    title = "A service is to be asked by http, and PCEHR_REQUIRE_HTTPS is set."
+    advice = "Name the platform by its https address, or ask whoever runs it why there is none."
+
+
 class ServiceUnreachable(ClientError):
     """No answer, also after repeating. Every operation may be repeated as it is."""
 

@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 import httpx
 import stamina
 
-from client.errors import AnswerTooLarge, ServiceRefused, ServiceUnreachable, UnexpectedAnswer
+from client import config
+from client.errors import AnswerTooLarge, InsecureAddress, ServiceRefused, ServiceUnreachable, UnexpectedAnswer
 from client.loopback import Loopback
+from shared.tls import HttpsRequired, only_in_private, trust
 from shared.trace import new_trace
 
 MAX_JSON = 64 * 1024 * 1024
@@ -62,7 +64,7 @@ class Http:
     """
 
     def __init__(self, transport: httpx.AsyncBaseTransport | None = None) -> None:
-        tls = httpx.create_ssl_context()
+        tls = trust(config.ca_file())
         self._trace = new_trace()
         self._client = httpx.AsyncClient(
             timeout=_TIMEOUT,
@@ -75,6 +77,7 @@ class Http:
                 "all://*.localhost": Loopback(transport or httpx.AsyncHTTPTransport(verify=tls, limits=_LIMITS)),
             },
             limits=_LIMITS,
+            event_hooks={"request": [only_in_private] if config.require_https() else []},
             # A few compressed bytes become gigabytes before anybody can count them; services here compress nothing.
             headers={"accept": "application/json", "accept-encoding": "identity"},
         )
@@ -114,6 +117,10 @@ class Http:
                     if received > limit:
                         raise AnswerTooLarge
                     yield piece
+        except HttpsRequired:
+            raise InsecureAddress(
+                f"{_host(request.url)} is not reached by https, which PCEHR_REQUIRE_HTTPS asks for."
+            ) from None
         except (httpx.TransportError, httpx.InvalidURL, httpx.DecodingError):
             raise ServiceUnreachable(f"{_host(request.url)} could not be reached.") from None
 

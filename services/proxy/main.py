@@ -73,7 +73,7 @@ def build(
             stack.push_async_callback(database.dispose)
             metrics.watch_pool(lambda: database.pool_use)
             http = await stack.enter_async_context(
-                service_client(settings.http_timeout_seconds, transport)
+                service_client(settings.http_timeout_seconds, transport, **settings.peers)
             )
             arithmetic = Arithmetic(settings.workers, figures)
             stack.push_async_callback(arithmetic.close)

@@ -84,10 +84,10 @@ def build(
             metrics.watch_pool(lambda: database.pool_use)
             # Two pools: proxies that take their time cannot use up the connections to the registry.
             to_registry = await stack.enter_async_context(
-                service_client(settings.http_timeout_seconds, transport)
+                service_client(settings.http_timeout_seconds, transport, **settings.peers)
             )
             to_proxies = await stack.enter_async_context(
-                service_client(settings.proxy_timeout_seconds, transport)
+                service_client(settings.proxy_timeout_seconds, transport, **settings.peers)
             )
             directory = PartyDirectory(
                 to_registry,

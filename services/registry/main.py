@@ -69,7 +69,7 @@ def build(
             metrics.watch_pool(lambda: database.pool_use)
             log = Log(database, key=settings.log_key, kind="registry")
             to_witnesses = await stack.enter_async_context(
-                service_client(settings.http_timeout_seconds, transport)
+                service_client(settings.http_timeout_seconds, transport, **settings.peers)
             )
             witnesses = Witnesses(database, settings.admitted_proxies)
             publisher = Publisher(log, to_witnesses, witnesses.now, metrics=metrics.registry)

@@ -9,9 +9,10 @@ from __future__ import annotations
 import os
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
-from pydantic import AliasChoices, Field, SecretStr, field_validator
+import httpx
+from pydantic import AliasChoices, Field, FilePath, SecretStr, field_validator, model_validator
 from pydantic_settings import (
     BaseSettings,
     NoDecode,
@@ -20,6 +21,7 @@ from pydantic_settings import (
     SettingsConfigDict,
 )
 
+from shared.tls import is_private
 from shared.web.logs import LogFormat, LogLevel
 from shared.web.rates import ADDRESS, PARTY, Network, Rate
 
@@ -54,6 +56,10 @@ class ServiceSettings(LogSettings):
     party_cache_seconds: int = Field(default=30, ge=0, le=3600)
     """How long a verified chain of keys is used before the registry is asked again; a rotation takes effect within."""
     http_timeout_seconds: float = Field(default=10.0, gt=0, le=120)
+    tls_ca_file: FilePath | None = None
+    """Certificates, in PEM, of those who issue the certificates of the other services; unless set, public ones."""
+    require_https: bool = False
+    """Whether other services are asked by https alone, but for those on this machine."""
     party_rate: float = Field(default=PARTY.per_second, gt=0, le=1e6)
     """Requests a second that one party may make in the long run, to each replica."""
     party_burst: int = Field(default=PARTY.burst, ge=1, le=10**6)
@@ -79,6 +85,17 @@ class ServiceSettings(LogSettings):
             "address": Rate(self.address_rate, self.address_burst),
             "unlimited": self.unlimited_addresses,
         }
+
+    @property
+    def peers(self) -> dict[str, Any]:
+        """What `shared.web.tracing.service_client` is made with."""
+        return {"ca_file": self.tls_ca_file, "require_https": self.require_https}
+
+    @model_validator(mode="after")
+    def _registry_by_https(self) -> Self:
+        if self.require_https and not is_private(httpx.URL(self.registry_url)):
+            raise ValueError("PCEHR_REQUIRE_HTTPS is set, and PCEHR_REGISTRY_URL begins with http://")
+        return self
 
     @field_validator("unlimited_addresses", "forwarded_by", mode="before")
     @classmethod

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from http.cookiejar import CookieJar, DefaultCookiePolicy
+from pathlib import Path
 
 import httpx
 from starlette.types import Scope
 
 from shared import trace
+from shared.tls import only_in_private, trust
 
 
 def span_of(scope: Scope) -> trace.Span:
@@ -16,17 +18,25 @@ def span_of(scope: Scope) -> trace.Span:
     return trace.continue_trace(headers)
 
 
-def service_client(timeout: float, transport: httpx.AsyncBaseTransport | None = None) -> httpx.AsyncClient:
+def service_client(
+    timeout: float,
+    transport: httpx.AsyncBaseTransport | None = None,
+    *,
+    ca_file: Path | None = None,
+    require_https: bool = False,
+) -> httpx.AsyncClient:
     """The client by which a service asks others; `timeout` in seconds is for each step of a request.
 
-    Every request carries the trace of what it is made for. No cookie is kept: one party's answers must leave no trace
-    in what is asked for others.
+    Peers are trusted by the certificates in `ca_file` alone, where it is given; with `require_https` none is asked
+    without TLS but on this machine. Every request carries the trace of what it is made for. No cookie is kept: one
+    party's answers must leave no trace in what is asked for others.
     """
     return httpx.AsyncClient(
         timeout=timeout,
         transport=transport,
+        verify=trust(ca_file),
         cookies=CookieJar(DefaultCookiePolicy(allowed_domains=[])),
-        event_hooks={"request": [_hand_on]},
+        event_hooks={"request": [*([only_in_private] if require_https else []), _hand_on]},
     )
 
 
