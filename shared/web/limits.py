@@ -20,6 +20,8 @@ _HEADERS = {
     "x-frame-options": "DENY",
     "cross-origin-opener-policy": "same-origin",
 }
+_HSTS = "max-age=63072000"
+"""Two years; not for subdomains, which may belong to others."""
 _CSP = "default-src 'none'; frame-ancestors 'none'"
 # Swagger UI starts from an inline script and draws inline SVG, so its page alone gets a wider policy.
 _DOCS_CSP = (
@@ -76,7 +78,10 @@ class BodyLimit:
 
 
 class ResponseHeaders:
-    """ASGI middleware: no caching, no sniffing, no framing, and a content security policy."""
+    """ASGI middleware: no caching, sniffing or framing, a content security policy, and after https never http again.
+
+    Nothing is said about other origins, so that no page of theirs reads an answer (CORS).
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -87,6 +92,8 @@ class ResponseHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
+                if scope["scheme"] == "https":
+                    headers.setdefault("strict-transport-security", _HSTS)
                 headers.setdefault("content-security-policy", _DOCS_CSP if scope["path"] == "/docs" else _CSP)
             await send(message)
 
