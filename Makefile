@@ -36,6 +36,7 @@ test: lint types contracts unit ## Lint, types, import contracts and every test.
 lint: $(READY)
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@$(BIN)/bandit --quiet --recursive --configfile pyproject.toml client services shared
 
 types: $(READY)
 	@$(BIN)/mypy

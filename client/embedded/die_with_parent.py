@@ -40,7 +40,7 @@ def main(arguments: list[str]) -> None:
     # The parent may have died before the request, and then the signal will never come.
     if os.getppid() != parent:
         sys.exit("the parent is gone")
-    os.execv(command[0], command)  # noqa: S606  No shell is wanted; the caller names the program by its full path.
+    os.execv(command[0], command)  # noqa: S606  No shell; the caller names the program in full.
 
 
 if __name__ == "__main__":

@@ -229,7 +229,7 @@ class Outbox:
             delivery.attempts,
             first=self._pace.first_backoff,
             cap=self._pace.max_backoff,
-            chance=random.random(),  # noqa: S311  # Spreads load; nothing depends on its being unforeseeable.
+            chance=random.random(),  # noqa: S311  Spreads load; nothing depends on its being unforeseeable.
         )
         async with self._store.transaction() as repository:
             await repository.deliveries.failed(delivery, failure.code, self._milliseconds() + int(wait * 1000))
