@@ -113,7 +113,7 @@ class EmbeddedPlatform:
 
     `base_port` is the registry's; records listen on the next one, proxies from `base_port + 11` on. None takes free
     ports at the first run and the same ones afterwards. `proxies=None` keeps their number (three at first). Each proxy
-    re-encrypts in `workers` processes.
+    re-encrypts in `workers` processes. `settings` are further ones, none of them secret, by the kind of service.
     """
 
     def __init__(
@@ -126,12 +126,14 @@ class EmbeddedPlatform:
         base_port: int | None = 8400,
         postgres_url: str | None = None,
         progress: Callable[[str], None] | None = None,
+        settings: Mapping[str, Mapping[str, str]] | None = None,
     ) -> None:
         self._home = Home(home)
         self._wanted = (proxies, threshold, base_port)
         self._workers = workers
         self._postgres_url = postgres_url
         self._say = progress or (lambda _: None)
+        self._settings = dict(settings or {})
         self._database: Database | None = None
         self._services: dict[str, _Service] = {}
         self._children: dict[str, ChildProcess] = {}
@@ -331,7 +333,12 @@ class EmbeddedPlatform:
             command,
             log=self._home.logs / f"{service.name}.log",
             cwd=self.home,
-            env={**_logs(), **service.settings, "PCEHR_SECRETS_DIR": str(self._home.secrets_dir(service.name))},
+            env={
+                **_logs(),
+                **service.settings,
+                **self._settings.get(service.kind, {}),
+                "PCEHR_SECRETS_DIR": str(self._home.secrets_dir(service.name)),
+            },
         )
 
     async def _wait_ready(self, services: list[_Service]) -> None:
