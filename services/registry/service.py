@@ -135,6 +135,8 @@ class Registry:
         `TooManyRequests` or `DatabaseUnavailable`.
         """
         now = self._clock()
+        # What is no key-entry costs no query.
+        unverified_issuer(token, KeyEntry)
         async with self._database.transaction() as session:
             keys = await Repository(session).keys(did)
         if keys is None:

@@ -137,3 +137,9 @@ async def test_a_long_chain_goes_on(registry: RunningRegistry, patient: TestPart
         assert (await registry.rotate(patient, patient.rotate())).status_code == 201
     card = (await registry.http.get(f"/v1/parties/{patient.did}")).json()
     assert verify_chain(patient.did, card["entries"]).current.id == patient.entry_id
+
+
+async def test_what_is_no_key_entry_is_refused_before_anything_is_looked_up(registry: RunningRegistry) -> None:
+    nobody = TestParty(Role.PATIENT)
+    assert_problem(await registry.rotate(nobody, ".".join(["A" * 50] * 3)), 400, "malformed")
+    assert_problem(await registry.rotate(nobody, nobody.rotate()), 404, "unknown_party")

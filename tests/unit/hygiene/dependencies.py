@@ -49,7 +49,7 @@ def locked() -> dict[str, set[str]]:
 
 def listed() -> dict[str, set[str]]:
     """Versions by package, as the document lists them."""
-    rows = re.findall(r"^\| ([a-z0-9-]+) \| ([^|]+) \|", TARGET.read_text("utf-8"), re.MULTILINE)
+    rows = re.findall(r"^\| ([a-z][a-z0-9-]*) \| ([^|]+) \|", TARGET.read_text("utf-8"), re.MULTILINE)
     return {name: set(versions.strip().split(", ")) for name, versions in rows if name != "package"}
 
 
