@@ -74,8 +74,9 @@ class _Attempt:
 
 class ProxyService:
     """The use cases. All times are seconds since the epoch, as `clock` gives them; `kick` is called after a commit that
-    put something into the log. `charge` holds back the issuer of a verified statement who asks too often; only of a new
-    one, since whoever has seen a statement can send it again, and must not be able to hold back its issuer by that."""
+    put something into the log. `charge` holds back the issuer of a verified statement who asks too often. Of a grant only
+    if it is new: whoever holds it could send it again, and must not be able to hold back the patient by that. A request
+    lapses in minutes, and only those have seen it who were to serve it."""
 
     def __init__(
         self,
@@ -154,6 +155,7 @@ class ProxyService:
         async with self._attempt("reencrypted") as attempt:
             party = await self._directory.issuer_of(token, ReencryptionRequest)
             request = verify_fresh(token, ReencryptionRequest, party, now=self._clock())
+            self._charge(request.payload.iss)
             payload = request.payload
             attempt.actor, attempt.grant, attempt.statement = payload.iss, payload.grant, request.id
             attempt.capsules = tuple(wanted.capsule for wanted in payload.capsules)
@@ -167,7 +169,6 @@ class ProxyService:
             domain.check_use(grant, payload, now=self._clock(), revoked=standing.revoked)
             if standing.seen is not None:
                 return await self._answered_before(request, standing.seen)
-            self._charge(payload.iss)
             attempt.cause = "capsules"
             opened = [from_b64url(capsule, 98) for capsule in capsules]
             domain.check_capsules(payload, opened)
