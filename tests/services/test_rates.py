@@ -145,6 +145,16 @@ async def test_proxy_counts_relayed_requests_as_their_issuers(proxy: ProxyWorld)
         assert (await beyond(http))["party"] == 1
 
 
+async def test_proxy_charges_a_refused_request_to_its_issuer(proxy: ProxyWorld) -> None:
+    """What a recipient has signed in vain is not held against whoever relayed it."""
+    async with proxy.running(**SLOW, party_burst=4, address_burst=3), from_address(proxy.app) as http:
+        proxy.http = http
+        unknown, envelope = proxy.grant(), proxy.envelope()
+        answers = [await proxy.reencrypt(unknown, (0, envelope)) for _ in range(5)]
+        assert [answer.status_code for answer in answers] == [404] * 4 + [429]
+        await proxy.stored()
+
+
 async def test_proxy_charges_a_repeated_statement_to_its_sender(proxy: ProxyWorld) -> None:
     """Whoever has seen a grant can send it again, and must not hold back the patient by that."""
     async with proxy.running(**SLOW, party_burst=2, address_burst=3), from_address(proxy.app) as http:
