@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit unit-umbral bench lock audit vectors examples engine compose-up compose-demo compose-down compose-test plans browser-test pictures clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test plans browser-test pictures clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -64,6 +64,9 @@ lock: ## Write requirements/*.txt anew from pyproject.toml (needs uv).
 
 audit: $(READY) ## Write the list of locked dependencies and what is known of them.
 	@$(BIN)/python -m tests.unit.hygiene.dependencies
+
+soak: $(READY) ## Look whether the memory of each process stays: MINUTES of load (60).
+	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),60)
 
 vectors: $(READY) ## Write fresh test vectors.
 	@$(BIN)/python -m tests.vectors.generate

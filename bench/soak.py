@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import logging
 import os
 import statistics
 import sys
@@ -46,6 +47,8 @@ async def figures(effort: Effort) -> list[Figure]:
 
 async def soak(minutes: float, *, first: float = 1.0, pause: float = PAUSE_SECONDS) -> list[Figure]:
     """Run for `minutes` and compare memory with that after `first` minutes."""
+    # That a log is a moment behind is nothing to tell of.
+    logging.getLogger("stamina").setLevel(logging.ERROR)
     with tempfile.TemporaryDirectory(prefix="pcehr-soak-") as name:
         folder = Path(name)
         folder.chmod(0o711)  # noqa: ASYNC240  Nothing else runs here yet.
