@@ -74,9 +74,12 @@ class _Attempt:
 
 class ProxyService:
     """The use cases. All times are seconds since the epoch, as `clock` gives them; `kick` is called after a commit that
-    put something into the log. `charge` holds back the issuer of a verified statement who asks too often; of a grant
-    only if it is new, since whoever holds it could send it again, and must not be able to hold back the patient by that.
-    A request lapses in minutes, and only those have seen it who were to serve it."""
+    put something into the log.
+
+    `charge` holds back the issuer of a verified statement who asks too often; of a grant only if it is new, since
+    whoever holds it could send it again, and must not be able to hold back the patient by that. A request lapses in
+    minutes, and only those have seen it who were to serve it.
+    """
 
     def __init__(
         self,
