@@ -18,8 +18,9 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Protocol, Self
@@ -30,7 +31,7 @@ import httpx
 
 from client.embedded.errors import PortTaken, ServiceNotStarted, UnknownService
 from client.embedded.home import HOST, Home, Layout, port_is_free
-from client.embedded.postgres import EmbeddedPostgres, create_role_and_database
+from client.embedded.postgres import EmbeddedPostgres, EmbeddedPostgresError, create_role_and_database
 from client.embedded.process import ChildProcess, last_lines
 from shared.crypto.derivation import Seed
 from shared.crypto.signing import SigningKey
@@ -49,6 +50,9 @@ LOG_BYTES = 8 * 1024 * 1024
 
 WATCH_SECONDS = 1.0
 """How often `watch` looks."""
+
+MAX_PAUSE_SECONDS = 15.0
+"""The longest pause of `watch` between two attempts to start something again."""
 
 _POLL_SECONDS = 0.05
 
@@ -198,17 +202,41 @@ class EmbeddedPlatform:
         self._write_state()
 
     async def watch(self) -> None:
-        """Start again whatever ends by itself; returns never. Raises `ServiceNotStarted` when that does not help."""
-        while True:
-            await asyncio.sleep(WATCH_SECONDS)
-            if isinstance(self._database, EmbeddedPostgres) and not self._database.running:
-                raise ServiceNotStarted(
-                    f"Postgres has ended. Its log, {self._database.log_path}, ends with:\n"
-                    f"{last_lines(self._database.log_path)}"
+        """Start again whatever ends by itself, Postgres too; returns never.
+
+        Each part is brought back beside the others, since a service cannot be ready before Postgres is. What fails to
+        start is tried again after a pause that grows up to `MAX_PAUSE_SECONDS`, and `progress` hears why: a disk that
+        is full gets room from a person, and until then the services that run say 503.
+        """
+        async with asyncio.TaskGroup() as group:
+            database = self._database
+            if isinstance(database, EmbeddedPostgres):
+                group.create_task(
+                    self._keep_up("Postgres", lambda: not database.running, database.start, database.log_path)
                 )
-            for name in self.ended:
-                self._say(f"{name} has ended and is started again; its log is {self.log_of(name)}.")
-                await self.start(name)
+            for name in self._services:
+                group.create_task(
+                    self._keep_up(name, partial(self._has_ended, name), partial(self.start, name), self.log_of(name))
+                )
+
+    async def _keep_up(
+        self, name: str, has_ended: Callable[[], bool], start: Callable[[], Awaitable[None]], log: Path
+    ) -> None:
+        pause = WATCH_SECONDS
+        while True:
+            await asyncio.sleep(pause)
+            if not has_ended():
+                pause = WATCH_SECONDS
+                continue
+            self._say(f"{name} has ended and is started again; its log is {log}.")
+            try:
+                await start()
+            except (ServiceNotStarted, EmbeddedPostgresError) as error:
+                self._say(error.detail)
+                pause = min(2 * pause, MAX_PAUSE_SECONDS)
+
+    def _has_ended(self, name: str) -> bool:
+        return name in self.ended
 
     def log_of(self, name: str) -> Path:
         """The file that the service's messages go to."""

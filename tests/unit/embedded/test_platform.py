@@ -26,6 +26,7 @@ from client.embedded.errors import (
     UnknownService,
 )
 from client.embedded.platform import EmbeddedPlatform
+from client.embedded.postgres import EmbeddedPostgres
 from client.embedded.process import ChildProcess, environment, last_lines
 from client.keyring import Keyring
 from client.session import Session
@@ -178,12 +179,46 @@ async def test_a_service_that_cannot_start_shows_its_log(platform: EmbeddedPlatf
 
 
 async def test_a_service_that_ends_by_itself_is_started_again(platform: EmbeddedPlatform) -> None:
+    said: list[str] = []
+    platform._say = said.append
     before = platform.pids["records"]
     watching = asyncio.create_task(platform.watch())
     os.kill(before, signal.SIGKILL)
     assert await becomes(lambda: platform.pids.get("records", before) != before, seconds=60)
+    assert await becomes(lambda: said[-1:] == ["records is ready."], seconds=60)
     watching.cancel()
     assert platform.ended == []
+
+
+async def test_a_postgres_that_ends_by_itself_is_started_again(platform: EmbeddedPlatform) -> None:
+    database = platform._database
+    assert isinstance(database, EmbeddedPostgres)
+    services, before = dict(platform.pids), database.pid
+    watching = asyncio.create_task(platform.watch())
+    os.kill(before, signal.SIGKILL)
+    try:
+        assert await becomes(lambda: database.running and database.pid != before, seconds=60)
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+            for url in platform.urls.values():
+                assert (await http.get(f"{url}/readyz")).status_code in (204, 503)
+    finally:
+        watching.cancel()
+    assert platform.pids == services, "no service had to be restarted"
+
+
+async def test_what_cannot_be_started_again_is_tried_until_it_can(platform: EmbeddedPlatform) -> None:
+    port, before = int(platform.urls["proxy-3"].rpartition(":")[2]), platform.pids["proxy-3"]
+    said: list[str] = []
+    platform._say = said.append
+    os.kill(before, signal.SIGKILL)
+    assert await becomes(lambda: platform.ended == ["proxy-3"], seconds=30)
+    with socket.create_server(("127.0.0.1", port), reuse_port=False):
+        watching = asyncio.create_task(platform.watch())
+        assert await becomes(lambda: any("in use" in line for line in said), seconds=60)
+    try:
+        assert await becomes(lambda: "proxy-3 is ready." in said, seconds=60)
+    finally:
+        watching.cancel()
 
 
 async def test_an_unknown_service_is_named(platform: EmbeddedPlatform) -> None:
