@@ -31,11 +31,14 @@ from client.session import Session
 from client.settings_record import SETTINGS_SCOPE
 from client.verification import VerifiedRecord, check_request
 from shared.schemas.records import GrantOut, GrantState, RequestOut, RequestState
-from shared.statements import Denial, DisclosureRequest
+from shared.statements import Denial, DisclosureRequest, Grant
 from shared.wire import Action, DenialReason, Purpose
 
 DEFAULT_LIFETIME = 90 * 86_400
 """Seconds that a grant holds unless the patient says otherwise."""
+
+SAME_END_SECONDS = 86_400
+"""By how much the end of a grant that was cut off may lie before the one wanted now."""
 
 _WAIT_FOR_RECEIPTS = 15.0
 _FIRST_POLL_SECONDS = 0.02
@@ -228,11 +231,43 @@ class Consents:
             proxies=proxies,
             request=request,
         )
-        statement, shares = await make_grant(session, plan)
-        await file_grant(session, statement, shares)
-        report = await self._wait_for_receipts(statement.id) if wait else await self.grant(statement.id)
+        grant_id = await self._cut_off(plan)
+        if grant_id is None:
+            statement, shares = await make_grant(session, plan)
+            await file_grant(session, statement, shares)
+            grant_id = statement.id
+        report = await self._wait_for_receipts(grant_id) if wait else await self.grant(grant_id)
         session.state.save_if_changed()
         return replace(report, first_choice=first_choice)
+
+    async def _cut_off(self, plan: Plan) -> str | None:
+        """The grant that an earlier run made of the same plan and never heard of again, though it had arrived.
+
+        Whoever approves once more after a crash means the same consent, and would otherwise have given two, of which a
+        revocation ends one.
+        """
+        session = self._session
+        for remembered in session.state.consents.given_by(session.did):
+            shown = None if remembered.acknowledged else await self._shown(remembered.id)
+            if shown is not None:
+                report = await report_given(session, shown, self._scopes.names)
+                if report.live and self._says(report.statement.payload, plan):
+                    return report.id
+        return None
+
+    def _says(self, grant: Grant, plan: Plan) -> bool:
+        """Whether a grant says what is planned; most ends are counted from the moment, so that it may end earlier."""
+        shares = grant.shares
+        return (
+            (grant.request, grant.aud, grant.recipient_entry)
+            == (plan.request, plan.recipient.did, plan.recipient.current.id)
+            and (grant.actions, grant.purpose) == (plan.actions, plan.purpose)
+            and [(entry.scope, entry.epoch, entry.capsules) for entry in grant.scopes]
+            == [(self._session.keyring.scope_id(entry.name), entry.epoch, entry.capsules) for entry in plan.entries]
+            and (shares.threshold if shares else 0, [proxy.did for proxy in shares.proxies] if shares else [])
+            == (plan.threshold, [proxy.did for proxy in plan.proxies])
+            and 0 <= plan.expires - grant.exp <= SAME_END_SECONDS
+        )
 
     async def _check_exist(self, scopes: Sequence[str]) -> None:
         """Publish the first key of scopes whose name every client of this patient knows; refuse all other names."""

@@ -327,6 +327,37 @@ async def test_a_grant_whose_answer_was_lost_is_there_next_time(tmp_path: Path) 
     assert (grant.state, grant.shown, grant.problem) == (GrantState.COMPLETE, True, None)
 
 
+async def test_a_grant_whose_answer_was_lost_is_not_given_twice(tmp_path: Path) -> None:
+    world = World()
+    owner, reader = await world.patient(), await world.recipient()
+    await owner.add_records([note("a")])
+    first = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    kill_after(world, "POST /v1/grants")
+    with pytest.raises(KeyboardInterrupt):
+        await share(first, reader)
+    second = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    repeated = await share(second, reader)
+    assert [grant.id for grant in await second.grants()] == [repeated.id]
+    assert (repeated.state, repeated.shown, repeated.problem) == (GrantState.COMPLETE, True, None)
+    # Whoever gives the same once more afterwards means it.
+    assert (await share(second, reader)).id != repeated.id
+
+
+@pytest.mark.parametrize("other", [{"scope": "medications"}, {"expires": NOW + 3 * DAY}])
+async def test_a_grant_whose_answer_was_lost_does_not_stand_for_another(tmp_path: Path, other: dict[str, Any]) -> None:
+    world = World()
+    owner, reader = await world.patient(), await world.recipient()
+    await owner.add_records([note("a")])
+    first = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    kill_after(world, "POST /v1/grants")
+    with pytest.raises(KeyboardInterrupt):
+        await share(first, reader)
+    second = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    given = await share(second, reader, **other)
+    assert len(await second.grants()) == 2
+    assert (await second.grant(given.id)).expires == other.get("expires", NOW + 30 * DAY)
+
+
 async def test_a_grant_that_the_service_refused_is_not_forgotten() -> None:
     """Whether it kept it all the same is not for the service to say."""
     world = World()
