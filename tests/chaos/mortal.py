@@ -30,6 +30,9 @@ from client.state import ClientState
 from client.transport import Platform
 from tests.chaos.ledger import Observed
 
+PATIENCE = 60.0
+"""Seconds that a revocation waits for its receipts; it ends as soon as it has them."""
+
 
 class Life:
     """Counts points, and ends at one."""
@@ -84,7 +87,7 @@ async def operate(folder: Path, url: str, operation: str, argument: str, life: L
         if operation == "approve":
             return (await patient.approve(argument)).id
         if operation == "revoke":
-            return (await patient.revoke(argument)).state
+            return (await patient.revoke(argument, wait_seconds=PATIENCE)).state
         try:
             return [record.body.decode() for record in (await Recipient(session).fetch(argument)).opened]
         except GrantEnded:
