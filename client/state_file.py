@@ -8,6 +8,7 @@ one piece does none of that. The file is for its owner's eyes only (mode 0600) a
 from __future__ import annotations
 
 import contextlib
+import errno
 import sqlite3
 import weakref
 from collections.abc import Iterator
@@ -25,6 +26,15 @@ _APPLICATION = 0x50434548
 
 _LOCK_SECONDS = 30.0
 """How long one command waits for another that is writing; writing takes milliseconds."""
+
+_ERRNO = {
+    sqlite3.SQLITE_BUSY: errno.EAGAIN,
+    sqlite3.SQLITE_CANTOPEN: errno.EACCES,
+    sqlite3.SQLITE_FULL: errno.ENOSPC,
+    sqlite3.SQLITE_PERM: errno.EACCES,
+    sqlite3.SQLITE_READONLY: errno.EROFS,
+}
+"""What the operating system would call it, by the primary result code of SQLite."""
 
 _TABLES = """
 CREATE TABLE profile (
@@ -92,10 +102,12 @@ class StateFile:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
+                connection.execute("COMMIT")
             except BaseException:
-                connection.execute("ROLLBACK")
+                # Where there was no room SQLite has undone it already (https://sqlite.org/lang_transaction.html).
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
                 raise
-            connection.execute("COMMIT")
         if self.path is not None:
             # Nothing stays open between commands that write: a profile can be moved or taken away.
             self.close()
@@ -133,7 +145,8 @@ class StateFile:
         except sqlite3.DatabaseError as error:
             if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
                 # Locked for too long, no room, no permission: the file itself is as it was.
-                raise OSError(error.sqlite_errorcode, str(error), str(self.path)) from None
+                number = _ERRNO.get(error.sqlite_errorcode & 0xFF, errno.EIO)
+                raise OSError(number, str(error), str(self.path)) from None
             raise StateDamaged(f"{self.path} is not a state file of this version.") from None
 
 

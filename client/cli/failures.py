@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import traceback
@@ -46,6 +47,23 @@ HINTS = {
 }
 """What to do next, by code, in words of the command line; `client.errors.hint_for` knows the rest."""
 
+
+_NO_ROOM = (
+    "no_room",
+    "There is no room left on the disk.",
+    "Make room on it, and repeat the command: what was acknowledged before stays, and nothing was begun without being"
+    " written down.",
+)
+_NO_PLACE = {
+    errno.ENOSPC: _NO_ROOM,
+    errno.EDQUOT: _NO_ROOM,
+    errno.EROFS: (
+        "read_only",
+        "The disk can only be read.",
+        "Make it writable, or name another folder for your data with PCEHR_HOME; then repeat the command.",
+    ),
+}
+"""What the operating system refuses whatever the path is: code, detail and what to do next."""
 
 INTERRUPTED = 130
 """Exit status after Ctrl-C or SIGTERM, and where somebody did not confirm."""
@@ -132,6 +150,9 @@ def describe(error: BaseException) -> Failure:
         return Failure("usage", error.format_message(), HINTS["usage"], error.exit_code)
     if isinstance(error, KeyboardInterrupt):
         return Failure("interrupted", "Interrupted.", "Repeat the command; what was done stays done.", INTERRUPTED)
+    if isinstance(error, OSError) and error.errno in _NO_PLACE:
+        code, detail, hint = _NO_PLACE[error.errno]
+        return Failure(code, detail if error.filename is None else f"{error.filename}: {detail}", hint)
     if isinstance(error, OSError) and error.filename is not None:
         return Failure(
             "unreadable_file", f"{error.filename}: {error.strerror}.", "Check the path and its permissions.", 1

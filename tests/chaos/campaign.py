@@ -166,10 +166,10 @@ class Campaign:
         if kill.victim == "postmaster":
             return database.pid if database.running else None
         if kill.victim == "backend":
-            return _chosen(_descendants(database.pid), kill.choice) if database.running else None
+            return _chosen(descendants(database.pid), kill.choice) if database.running else None
         if kill.victim == "worker":
             proxies = [pid for name, pid in self._platform.pids.items() if name.startswith("proxy")]
-            return _chosen([child for pid in proxies for child in _descendants(pid)], kill.choice)
+            return _chosen([child for pid in proxies for child in descendants(pid)], kill.choice)
         return self._platform.pids.get(kill.victim)
 
     async def _look(self) -> None:
@@ -224,7 +224,7 @@ async def _audited(folder: Path, registry_url: str) -> list[str]:
     ]
 
 
-def _descendants(pid: int) -> list[int]:
+def descendants(pid: int) -> list[int]:
     """Children of a process, and theirs, in the order of their ids."""
     children: dict[int, list[int]] = {}
     for status in Path("/proc").glob("[0-9]*/stat"):

@@ -6,6 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -16,8 +17,8 @@ WHOLE = os.environ.get("PCEHR_CHAOS") == "whole"
 """Whether `make chaos` runs: everything, and not the spread that every run of the suite has time for."""
 
 
-@pytest.fixture
-def chaos_home() -> Iterator[Path]:
+@contextmanager
+def temporary_folder() -> Iterator[Path]:
     """Not pytest's: root's is closed to the user that Postgres runs as."""
     folder = Path(tempfile.mkdtemp(prefix="pcehr-chaos-"))
     folder.chmod(0o711)
@@ -25,6 +26,12 @@ def chaos_home() -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder)
+
+
+@pytest.fixture
+def chaos_home() -> Iterator[Path]:
+    with temporary_folder() as folder:
+        yield folder
 
 
 @pytest.fixture
