@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit unit-umbral bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test plans browser-test pictures clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -49,7 +49,7 @@ unit: $(READY)
 
 # None of these does arithmetic with Umbral that the others do not do as well: tests/e2e runs the platform too, and
 # tests/unit/client and tests/unit/crypto make and read all keys.
-WITHOUT_UMBRAL := tests/attacks tests/browser tests/services/db tests/services/log tests/services/registry \
+WITHOUT_UMBRAL := tests/attacks tests/browser tests/chaos tests/services/db tests/services/log tests/services/registry \
 	$(addprefix tests/unit/,audit cli db demo deploy embedded evidence fhir transparency web)
 
 unit-umbral: $(READY) ## The tests that call Umbral, with its second implementation.
@@ -91,6 +91,9 @@ compose-test: $(READY) ## Test the containers on a real engine: isolation, fault
 
 plans: $(READY) ## Explain every statement of the services with a million records in the tables; takes some minutes.
 	@PCEHR_PLAN_RECORDS=1000000 $(BIN)/pytest -n 0 tests/services/plans
+
+chaos: $(READY) ## Kill every process at 1,000 random points and at every write, fill up every disk (an hour or two, root).
+	@PCEHR_CHAOS=whole $(BIN)/pytest -n 0 tests/chaos
 
 browser-test: $(READY) ## Use Swagger UI of each service in a headless Chromium, which must be installed.
 	@$(BIN)/pytest -m browser tests/browser

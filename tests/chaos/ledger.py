@@ -68,7 +68,7 @@ class Observed(httpx.AsyncBaseTransport):
 
     def __init__(self, path: Path) -> None:
         self._inner = httpx.AsyncHTTPTransport()
-        self._ledger = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._ledger = path.open("ab")
 
     async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
         kind = kind_of(request.method, request.url.path)
@@ -83,13 +83,13 @@ class Observed(httpx.AsyncBaseTransport):
 
     async def aclose(self) -> None:
         await self._inner.aclose()
-        os.close(self._ledger)
+        # The client closes its transport once for each kind of address that goes through it.
+        self._ledger.close()
 
     def _note(self, entry: Entry) -> None:
-        line = json.dumps(asdict(entry)).encode() + b"\n"
-        while line:
-            line = line[os.write(self._ledger, line) :]
-        os.fsync(self._ledger)
+        self._ledger.write(json.dumps(asdict(entry)).encode() + b"\n")
+        self._ledger.flush()
+        os.fsync(self._ledger.fileno())
 
 
 def kind_of(method: str, path: str) -> str | None:

@@ -116,7 +116,7 @@ async def _status(http: httpx.AsyncClient, url: str) -> int | None:
 @pytest.mark.parametrize("how", ["full", "read_only"])
 async def test_a_folder_of_blobs_that_takes_nothing_says_503_and_keeps_what_it_has(stage: Stage, how: str) -> None:
     kept, body = os.urandom(100_000), os.urandom(300_000)
-    assert (await stage.put_blob(kept)).status_code == 200
+    assert (await stage.put_blob(kept)).status_code == 201
     with getattr(stage.blobs, how)():
         answer = await stage.put_blob(body)
         assert (answer.status_code, answer.json()["code"]) == (503, "unavailable")
@@ -125,7 +125,7 @@ async def test_a_folder_of_blobs_that_takes_nothing_says_503_and_keeps_what_it_h
     assert b64url(sha256(kept)) in names
     assert not list((stage.blobs.place / "incoming").iterdir()), "nothing is left of what was refused"
     assert b64url(sha256(body)) not in names
-    assert (await stage.put_blob(body)).status_code == 200
+    assert (await stage.put_blob(body)).status_code == 201
     assert (stage.blobs.place / b64url(sha256(body))[:2] / b64url(sha256(body))).read_bytes() == body
 
 
