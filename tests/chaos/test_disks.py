@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import os
 import sys
@@ -21,11 +22,12 @@ import stamina
 from client import keystore
 from client.embedded.platform import EmbeddedPlatform
 from client.embedded.postgres import EmbeddedPostgres
-from client.errors import ServiceRefused, ServiceUnreachable
+from client.errors import ServiceRefused
 from client.keyring import Keyring
 from client.patient import Patient
 from client.recipient import Recipient
 from client.records import NewRecord
+from client.reports import StoredRecord
 from client.session import Session
 from client.state import ClientState
 from client.transport import Platform
@@ -221,35 +223,48 @@ async def test_a_consent_is_not_sent_that_could_not_be_written_down(stage: Stage
 async def test_a_full_disk_under_postgres_loses_nothing_and_the_supervisor_brings_it_back(stage: Stage) -> None:
     database = stage.platform._database
     assert isinstance(database, EmbeddedPostgres)
-    services = dict(stage.platform.pids)
+    services, before = dict(stage.platform.pids), database.pid
     stored = await stage.patient.add_records([large()])
     with stage.postgres.full(), stamina.set_testing(True, attempts=1):
-        # The write-ahead log has room in the files that it has; when it needs another one, Postgres ends itself.
-        refusals = set()
-        for _ in range(40):
-            try:
-                stored += await stage.patient.add_records([large() for _ in range(40)])
-            except ServiceRefused as refused:
-                refusals.add((refused.status, refused.code))
-            except ServiceUnreachable:
-                refusals.add((0, "unreachable"))
-            if "No space left on device" in database.log_path.read_text(errors="replace") and len(refusals) > 0:
-                break
-        assert refusals <= {(503, "database_unavailable"), (503, "registry_unavailable")}
-        assert (503, "database_unavailable") in refusals
-        async with httpx.AsyncClient(trust_env=False, timeout=30) as http:
-            answer = await http.put(f"{stage.platform.urls['records']}/v1/blobs/{b64url(sha256(b'x'))}", content=b"x")
-            assert answer.status_code in (401, 503)
-            readiness = await http.get(f"{stage.platform.urls['records']}/readyz")
-            if readiness.status_code == 503:
+        with pytest.raises(ServiceRefused) as refused:
+            await _store_until_refused(stage, stored)
+        assert (refused.value.status, refused.value.code) == (503, "database_unavailable")
+        await _write_ahead(database)
+        assert "PANIC" in database.log_path.read_text(errors="replace")
+        async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+            for url in stage.platform.urls.values():
+                readiness = await http.get(f"{url}/readyz")
+                assert (readiness.status_code, readiness.json()["code"]) == (503, "database_unavailable")
                 assert int(readiness.headers["retry-after"]) > 0
-                assert readiness.json()["code"] == "database_unavailable"
-        assert stage.platform.pids == services, "the services themselves go on"
+        # It cannot even recover without room, ends altogether, and is tried again and again.
+        await _started_anew(database, before)
     await back(stage)
+    assert stage.platform.pids == services, "the services themselves have gone on"
     stored += await stage.patient.add_records([large()])
     assert {record.record_id for record in await stage.patient.export()} >= {record.record_id for record in stored}
     problems, _ = await settled_account(stage.platform, [stage.ledger])
     assert problems == []
+
+
+async def _store_until_refused(stage: Stage, stored: list[StoredRecord]) -> None:
+    for _ in range(40):
+        stored += await stage.patient.add_records([large() for _ in range(40)])
+
+
+async def _started_anew(database: EmbeddedPostgres, before: int) -> None:
+    deadline = time.monotonic() + BACK_SECONDS
+    while database.running and database.pid == before:
+        assert time.monotonic() < deadline, "Postgres has found room from somewhere"
+        await asyncio.sleep(0.1)
+
+
+async def _write_ahead(database: EmbeddedPostgres) -> None:
+    """Make Postgres need another file of its write-ahead log, without which it ends itself."""
+    connection = await asyncpg.connect(database.superuser_url)
+    with contextlib.suppress(asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+        for _ in range(20):
+            await connection.execute("SELECT pg_switch_wal(), pg_logical_emit_message(false, 'x', 'x')")
+    connection.terminate()
 
 
 async def test_a_postgres_that_only_reads_is_said_to_be_away(stage: Stage) -> None:
