@@ -26,7 +26,7 @@ class Trap:
     point: str
     after: bool
     strike: Callable[[], None]
-    sprung: bool = False
+    sprung: asyncio.Event = field(default_factory=asyncio.Event)
 
 
 @dataclass
@@ -128,8 +128,8 @@ class Relay:
             if point is not None:
                 self.passed.append(point)
                 trap = self.trap
-                if trap is not None and trap.point == point and not trap.sprung:
-                    trap.sprung = True
+                if trap is not None and trap.point == point and not trap.sprung.is_set():
+                    trap.sprung.set()
                     if not trap.after:
                         trap.strike()
                         return

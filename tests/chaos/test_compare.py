@@ -171,7 +171,7 @@ def test_a_root_computed_by_its_definition_notices_every_leaf() -> None:
     assert root_of(leaves[:-1]) != root
 
 
-def test_the_ledger_holds_what_an_answer_acknowledged_and_no_line_that_was_cut_off(tmp_path: Path) -> None:
+async def test_the_ledger_holds_what_an_answer_acknowledged_and_no_line_that_was_cut_off(tmp_path: Path) -> None:
     url = httpx.URL("http://records/v1/grants")
     sent = json.dumps({"grant": token(iss=PATIENT, exp=1), "shares": []}).encode()
     entry = entry_of("grant", url, sent, b'{"id": "x"}')
@@ -179,6 +179,7 @@ def test_the_ledger_holds_what_an_answer_acknowledged_and_no_line_that_was_cut_o
     path = tmp_path / "ledger.jsonl"
     observed = ledger.Observed(path)
     observed._note(entry)
+    await observed.aclose()
     with path.open("ab") as file:
         file.write(b'{"kind": "grant", "url": "http://rec')
     assert list(ledger.read(path)) == [entry]
