@@ -128,6 +128,6 @@ def _running_platform() -> str | None:
         return None
     try:
         url = json.loads(text)["registry_url"]
-    except (ValueError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):
         raise UnexpectedAnswer(f"{platform_file()} does not say where the registry is.") from None
     return str(url)

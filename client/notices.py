@@ -14,12 +14,15 @@ from pydantic import ValidationError
 from client.errors import ServiceRefused, ServiceUnreachable, UnexpectedAnswer
 from client.http import parse_json
 from client.session import Session
+from shared.errors import Malformed
 from shared.schemas.records import NoticeOut
 
 _FIRST_PAUSE = 1.0
 _LONGEST_PAUSE = 30.0
 _MAX_LINE = 16 * 1024
 """Characters; a notice has some hundreds."""
+_LAST_NUMBER = 2**63 - 1
+"""Beyond it no service takes a number back as where to go on."""
 
 
 @dataclass(frozen=True)
@@ -85,10 +88,12 @@ async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[str]:
 def _event(fields: dict[str, str]) -> tuple[int, Notice | None]:
     try:
         number = int(fields["id"])
+        if not 0 <= number <= _LAST_NUMBER:
+            raise ValueError
         if "data" not in fields:
             return number, None
         told = NoticeOut.model_validate(parse_json(fields["data"].encode()))
-    except (KeyError, ValueError, ValidationError):
+    except (KeyError, ValueError, ValidationError, Malformed):
         raise UnexpectedAnswer("The records service sent an event that is not a notice.") from None
     kind = fields.get("event", "message")
     return number, Notice(number, kind, told.at, told.other, told.request, told.grant, told.count)

@@ -143,10 +143,11 @@ class StateFile:
         try:
             yield
         except sqlite3.DatabaseError as error:
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            # Python's own complaint, of text that is no UTF-8, is an OperationalError too, and has no code.
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_ERROR)
+            if isinstance(error, sqlite3.OperationalError) and code != sqlite3.SQLITE_ERROR:
                 # Locked for too long, no room, no permission: the file itself is as it was.
-                number = _ERRNO.get(error.sqlite_errorcode & 0xFF, errno.EIO)
-                raise OSError(number, str(error), str(self.path)) from None
+                raise OSError(_ERRNO.get(code & 0xFF, errno.EIO), str(error), str(self.path)) from None
             raise StateDamaged(f"{self.path} is not a state file of this version.") from None
 
 

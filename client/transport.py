@@ -20,6 +20,7 @@ from client.errors import AnswerTooLarge, ServiceRefused, UnexpectedAnswer
 from client.http import Body, Http, Request, parse_json, repeatedly
 from shared.clock import Clock, system_clock
 from shared.encoding import b64url
+from shared.errors import Malformed
 from shared.schemas.common import Accepted
 from shared.schemas.events import LogEventOut, LogEventPage
 from shared.schemas.log import MAX_NOTE, ConsistencyOut, EntriesOut, InclusionOut, WitnessedCheckpoints
@@ -410,9 +411,11 @@ class Platform:
 
 
 def _shape(shape: type[M], data: bytes) -> M:
+    value = parse_json(data)
     try:
-        return shape.model_validate(parse_json(data))
-    except ValidationError:
+        return shape.model_validate(value)
+    except (ValidationError, Malformed):
+        # The second is what the members' own checks raise, which pydantic lets through.
         raise UnexpectedAnswer(f"A service sent something that is not a {shape.__name__}.") from None
 
 

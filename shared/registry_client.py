@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from shared.crypto.signing import VerifyKey
 from shared.did import split_key_id
-from shared.errors import NotFound, PcehrError, RegistryUnavailable
+from shared.errors import Malformed, NotFound, PcehrError, RegistryUnavailable
 from shared.identity import ChainRolledBack, VerifiedParty, verify_chain
 from shared.jose import parse
 from shared.schemas.common import MAX_PAGE
@@ -292,7 +292,7 @@ async def discover(http: httpx.AsyncClient, registry_url: str) -> Discovery:
         if status != 200:
             raise RegistryUnavailable
         return Discovery.model_validate_json(body)
-    except ValidationError:
+    except (ValidationError, Malformed):
         raise RegistryUnavailable from None
 
 
@@ -306,7 +306,7 @@ async def list_proxies(http: httpx.AsyncClient, registry_url: str) -> list[str]:
             if status != 200:
                 raise RegistryUnavailable
             page = PartyPage.model_validate_json(body)
-        except ValidationError:
+        except (ValidationError, Malformed):
             raise RegistryUnavailable from None
         found += [item.did for item in page.items]
         if page.next is None:

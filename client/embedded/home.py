@@ -23,6 +23,8 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter, ValidationError
+
 from client.embedded.errors import AlreadyRunning, BrokenHome, HomeMismatch
 from shared.encoding import b64url, from_b64url
 from shared.errors import Malformed
@@ -49,6 +51,9 @@ class Layout:
     @property
     def ports(self) -> tuple[int, ...]:
         return (self.registry_port, self.records_port, *self.proxy_ports)
+
+
+_LAYOUT = TypeAdapter(Layout)
 
 
 class Home:
@@ -93,7 +98,7 @@ class Home:
         try:
             state = json.loads(self.state_path.read_text())
             where = f" (process {state['pid']}, registry at {state['registry_url']})"
-        except (OSError, ValueError, KeyError):
+        except (OSError, ValueError, KeyError, TypeError, RecursionError):
             where = ""
         return (
             f"A platform already runs in {self.path}{where}. Use it as it is, stop it with Ctrl-C where it was started,"
@@ -141,9 +146,8 @@ class Home:
 
     def _read_layout(self) -> Layout:
         try:
-            data = json.loads(self._layout_path.read_text())
-            return Layout(**{**data, "proxy_ports": tuple(data["proxy_ports"])})
-        except (OSError, ValueError, KeyError, TypeError):
+            return _LAYOUT.validate_json(self._layout_path.read_bytes(), strict=True)
+        except (OSError, ValidationError):
             raise BrokenHome(
                 f"{self._layout_path} cannot be read. Put it back from a copy, or choose another folder with --home."
             ) from None

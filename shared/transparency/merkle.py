@@ -131,6 +131,8 @@ class Frontier:
     @classmethod
     def from_bytes(cls, data: bytes) -> Frontier:
         """The reverse of `to_bytes`; raises `NoSuchTree` for other bytes."""
+        if len(data) < 8:
+            raise NoSuchTree
         return cls(
             int.from_bytes(data[:8], "big"), [data[at : at + HASH_SIZE] for at in range(8, len(data), HASH_SIZE)]
         )

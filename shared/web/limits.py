@@ -13,6 +13,9 @@ from shared.web.problems import problem_response
 DEFAULT_BODY_LIMIT = 512 * 1024
 """Bytes; enough for any single statement and what goes with it."""
 
+_MAX_DIGITS = 20
+"""Of a Content-Length; a length of 64 bits has no more."""
+
 _HEADERS = {
     "cache-control": "no-store",
     "x-content-type-options": "nosniff",
@@ -46,7 +49,7 @@ class BodyLimit:
             return
         limit = body_limit(self.limits, scope["method"], scope["path"])
         declared = next((value for name, value in scope["headers"] if name == b"content-length"), None)
-        if declared is not None and (not declared.isdigit() or int(declared) > limit):
+        if declared is not None and not _is_at_most(declared, limit):
             await problem_response(TooLarge(f"The body may have at most {limit} bytes."))(scope, receive, send)
             return
         received, exceeded, started = 0, False, False
@@ -75,6 +78,11 @@ class BodyLimit:
                 raise
         if exceeded and not started:
             await problem_response(TooLarge(f"The body may have at most {limit} bytes."))(scope, receive, send)
+
+
+def _is_at_most(declared: bytes, limit: int) -> bool:
+    """Whether a Content-Length is a number up to `limit`. One of thousands of digits is not even counted out."""
+    return declared.isdigit() and len(declared) <= _MAX_DIGITS and int(declared) <= limit
 
 
 class ResponseHeaders:

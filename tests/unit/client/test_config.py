@@ -62,7 +62,7 @@ def test_the_registry_is_found_by_precedence(monkeypatch: pytest.MonkeyPatch) ->
     assert config.registry_url("http://flag/", state) == "http://flag"
 
 
-@pytest.mark.parametrize("text", ["", "[]", "{}", "null"])
+@pytest.mark.parametrize("text", ["", "[]", "{}", "null", "[" * 50_000])
 def test_a_platform_file_that_is_none_is_refused(text: str) -> None:
     config.platform_file().write_text(text)
     with pytest.raises(UnexpectedAnswer):

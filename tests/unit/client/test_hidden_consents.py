@@ -10,7 +10,7 @@ import pytest
 import stamina
 
 from client.author import Author
-from client.errors import GrantEnded, ServiceRefused, UnknownGrant, VerificationFailed
+from client.errors import GrantEnded, ServiceRefused, UnexpectedAnswer, UnknownGrant, VerificationFailed
 from client.state import ClientState
 from shared.schemas.records import GrantState
 from shared.statements import Revocation
@@ -388,6 +388,27 @@ async def test_a_refused_list_keeps_no_remembered_grant_alive() -> None:
     assert not any(grant.id in proxy.kfrags for proxy in world.proxies)
     with pytest.raises(UnknownGrant):
         await again(world, owner).revoke(grant.id, wait_seconds=0)
+
+
+async def test_a_list_with_a_malformed_hash_keeps_no_remembered_grant_alive() -> None:
+    """What the members' own checks refuse is the service's doing, and no reason to leave the proxies untold."""
+    world = World()
+    owner, reader = await world.patient(), await world.recipient()
+    await owner.add_records([note("a")])
+    grant = await share(owner, reader)
+
+    def malformed(operation: str, body: Any) -> Any:
+        if not operation.startswith("GET /v1/grants"):
+            return body
+        broken = {"id": "!" * 43}
+        return {"items": [item | broken for item in body["items"]]} if "items" in body else body | broken
+
+    world.tamper = malformed
+    with pytest.raises(UnexpectedAnswer):
+        await owner.grants()
+    report = await owner.revoke(grant.id, wait_seconds=0)
+    assert report.state == "sealed"
+    assert not any(grant.id in proxy.kfrags for proxy in world.proxies)
 
 
 async def test_a_broken_grant_in_the_list_keeps_no_other_alive() -> None:

@@ -47,6 +47,9 @@ def test_an_id_alone_says_where_the_stream_begins() -> None:
         {"id": "1", "data": "no JSON"},
         {"id": "1", "data": "[]"},
         {"id": "1", "data": '{"at":1,"other":"nobody"}'},
+        {"id": "1", "data": DATA.replace("z6Mki", "z6Mk0")},
+        {"id": "-1", "data": DATA},
+        {"id": str(2**63), "data": DATA},
         {"id": "1", "data": DATA[:-1] + ',"count":0}'},
     ],
 )

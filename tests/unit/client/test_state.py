@@ -104,6 +104,15 @@ def test_a_file_cut_short_is_refused_where_it_is_read(tmp_path: Path) -> None:
         ClientState.load(path).epochs_of("did:a")
 
 
+def test_a_text_that_is_no_unicode_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "state.db"
+    ClientState(path).save()
+    with contextlib.closing(sqlite3.connect(path)) as file, file:
+        file.execute("UPDATE profile SET display_name = CAST(x'ff' AS TEXT)")
+    with pytest.raises(StateDamaged):
+        ClientState.load(path)
+
+
 def test_a_file_that_another_program_holds_is_no_damage(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("client.state_file._LOCK_SECONDS", 0.05)
     path = tmp_path / "state.db"

@@ -71,6 +71,15 @@ def test_ports_follow_the_first_one(home: Home) -> None:
     assert layout.ports == (9400, 9401, 9411, 9412, 9413)
 
 
+@pytest.mark.parametrize("change", [{"base_port": "9400"}, {"proxy_ports": [None]}, {"database_prefix": 5}], ids=str)
+def test_a_damaged_layout_is_refused(home: Home, change: dict[str, object]) -> None:
+    home.layout(proxies=3, base_port=9400, external_database=False)
+    layout = home.path / "layout.json"
+    layout.write_text(json.dumps(json.loads(layout.read_text()) | change))
+    with pytest.raises(BrokenHome):
+        home.layout(proxies=None, base_port=None, external_database=False)
+
+
 def test_free_ports_stay_the_same(home: Home) -> None:
     first = home.layout(proxies=3, base_port=None, external_database=False)
     assert len(set(first.ports)) == 5

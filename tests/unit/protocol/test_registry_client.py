@@ -155,6 +155,15 @@ async def test_a_jwks_that_is_none_is_registry_unavailable(body: Any) -> None:
         await rc.jwks_fetcher(http, URL)()
 
 
+async def test_a_directory_with_an_id_that_is_none_is_registry_unavailable() -> None:
+    """Its members' own check raises no ValidationError, and the fault would be taken for the caller's."""
+    party = {"did": ALICE.did[:-1] + "0", "role": "proxy", "seq": 0, "entries": CHAIN}
+    answer = httpx.Response(200, json={"items": [party]})
+    http = httpx.AsyncClient(transport=httpx.MockTransport(Scripted(answer)))
+    with pytest.raises(RegistryUnavailable):
+        await rc.list_proxies(http, URL)
+
+
 async def test_token_keys_are_fetched_once_for_many_callers() -> None:
     registry = Scripted(httpx.Response(200, json={"keys": [jwk(KEY.verify_key)]}))
     http = httpx.AsyncClient(transport=httpx.MockTransport(registry))

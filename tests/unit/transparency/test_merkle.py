@@ -418,7 +418,9 @@ class TestFrontier:
         with pytest.raises(NoSuchTree):
             Frontier(size, peaks)
 
-    @pytest.mark.parametrize("data", [b"\x00" * 7 + b"\x01", b"\x00" * 41, b"\x00" * 7 + b"\x01" + b"\x00" * 31])
+    @pytest.mark.parametrize(
+        "data", [b"", b"\x00" * 7, b"\x00" * 7 + b"\x01", b"\x00" * 41, b"\x00" * 7 + b"\x01" + b"\x00" * 31]
+    )
     def test_other_bytes_are_refused(self, data: bytes) -> None:
         with pytest.raises(NoSuchTree):
             Frontier.from_bytes(data)
