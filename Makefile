@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit unit-umbral bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral fuzz-parsers bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -57,6 +57,10 @@ unit-umbral: $(READY) ## The tests that call Umbral, with its second implementat
 
 bench: $(READY) ## Measure the platform beside its limits and write bench/results.json (bench/README.md).
 	@$(BIN)/python -m bench
+
+# FUZZ passes options on, such as FUZZ='--executions 10000 --only "statement*"'; python -m tests.fuzz --help lists them.
+fuzz-parsers: $(READY) ## A million executions of every decoder of untrusted bytes.
+	@$(BIN)/python -m tests.fuzz $(FUZZ)
 
 lock: ## Write requirements/*.txt anew from pyproject.toml (needs uv).
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/runtime.txt
