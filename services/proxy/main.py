@@ -26,6 +26,7 @@ from shared.db.known_parties import DatabasePartyStore
 from shared.db.log import Log
 from shared.db.schema import newest_revision
 from shared.encoding import from_b64url
+from shared.errors import DatabaseUnavailable
 from shared.log_publisher import Publisher
 from shared.registry_client import PartyDirectory, TokenKeys, jwks_fetcher
 from shared.web import log as log_routes
@@ -138,6 +139,7 @@ def build(
         routers=[api.router, log_routes.router],
         lifespan=lifespan,
         ready=ready,
+        not_ready=(DatabaseUnavailable, NotEnrolled),
         body_limits=api.BODY_LIMITS | log_routes.BODY_LIMITS,
         metrics=metrics,
         rates=rates,

@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi_offline import FastAPIOffline
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from shared.errors import PcehrError, TooLarge, TooManyRequests, Unavailable
+from shared.errors import DatabaseUnavailable, PcehrError, TooLarge, TooManyRequests
 from shared.schemas.common import Problem
 from shared.web import problems
 from shared.web.access import PROBES, Admission
@@ -40,8 +40,9 @@ def create_app(
     rates: RequestRates,
     token_before_body: Sequence[str] = (),
     forwarded_by: Sequence[Network] = (),
+    not_ready: Sequence[type[PcehrError]] = (DatabaseUnavailable,),
 ) -> FastAPI:
-    """Assemble an app. `ready` raises a `PcehrError` while the service cannot do its work; `metrics` are shown.
+    """Assemble an app. `ready` raises one of `not_ready` while the service cannot do its work; `metrics` are shown.
 
     `token_before_body` names operations, as "METHOD /path/prefix", whose large bodies are read only for the holder of
     a valid access token. `rates` bound how often anybody may ask; of where a request comes from nobody is believed but
@@ -71,7 +72,7 @@ def create_app(
     problems.install(app, metrics.count_beyond)
     for router in routers:
         app.include_router(router)
-    app.include_router(_health(ready))
+    app.include_router(_health(ready, not_ready))
     app.include_router(metrics.router())
     app.add_middleware(Admission, rates=rates, operations=token_before_body)
     app.add_middleware(BodyLimit, limits=body_limits)
@@ -102,7 +103,7 @@ def _telling_why(lifespan: Lifespan) -> Lifespan:
 _INVALID_REQUEST = "`invalid_request`: The request does not fit the schema of this operation."
 
 
-def _health(ready: Readiness) -> APIRouter:
+def _health(ready: Readiness, not_ready: Sequence[type[PcehrError]]) -> APIRouter:
     router = APIRouter(tags=["operations"])
 
     @router.get("/healthz", summary="Is the process alive?", status_code=204, response_class=Response)
@@ -114,7 +115,7 @@ def _health(ready: Readiness) -> APIRouter:
         summary="Can the service do its work?",
         status_code=204,
         response_class=Response,
-        responses=problems.responses(Unavailable),
+        responses=problems.responses(*not_ready),
     )
     async def readyz() -> Response:
         await ready()

@@ -122,6 +122,12 @@ async def test_registry_away(world: World) -> None:
     assert await world.count("log_events") == 0
 
 
+async def test_a_chain_without_its_first_link(world: World) -> None:
+    world.patient.rotate(NOW)
+    world.registry.chains[world.patient.did] = world.patient.entries[1:]
+    refused(await world.post_share(world.grant()), 400, "broken_key_chain")
+
+
 async def test_a_chain_that_was_rolled_back(world: World) -> None:
     world.patient.rotate(NOW)
     await world.stored()

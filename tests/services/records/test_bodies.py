@@ -121,6 +121,12 @@ async def test_unavailable_when_the_folder_cannot_be_written(tmp_path: Path) -> 
         await FolderBlobs(tmp_path / "file").put(HASH, chunks())
 
 
+async def test_unavailable_to_the_caller_too(idle_world: World, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("no folder")
+    async with idle_world.running(blob_dir=tmp_path / "file") as world:
+        refused(await world.put(f"/v1/blobs/{HASH}", world.patient, BODY), 503, "unavailable")
+
+
 def test_the_setting_chooses_the_store(tmp_path: Path) -> None:
     assert isinstance(open_store(tmp_path, None), FolderBlobs)
     assert isinstance(open_store(tmp_path, "memory:///"), ObjectBlobs)

@@ -497,6 +497,13 @@ async def test_a_revocation_does_not_need_the_registry(world: World) -> None:
     assert found["state"] == "revoked"
 
 
+async def test_a_chain_without_its_first_link(world: World) -> None:
+    world.patient.rotate()
+    grant = world.signed_grant()
+    del world.patient.entries[0]
+    refused(await world.post("/v1/grants", world.patient, grant.as_json()), 400, "broken_key_chain")
+
+
 async def test_registry_unavailable_for_everything_else(world: World) -> None:
     grant = await world.granted()
     record = await world.written()
