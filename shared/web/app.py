@@ -12,7 +12,7 @@ from fastapi import APIRouter, FastAPI, Response
 from fastapi_offline import FastAPIOffline
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
-from shared.errors import DatabaseUnavailable, PcehrError, TooLarge, TooManyRequests
+from shared.errors import DatabaseUnavailable, Malformed, PcehrError, TooLarge, TooManyRequests
 from shared.schemas.common import Problem
 from shared.web import problems
 from shared.web.access import PROBES, Admission
@@ -151,6 +151,9 @@ def _complete_openapi(app: FastAPI, limits: Mapping[str, int]) -> None:
 
 def _complete_operation(operation: dict[str, Any], limit: int) -> None:
     answers = operation["responses"]
+    if any(parameter["in"] == "path" for parameter in operation.get("parameters", [])):
+        # A slash in the place of a parameter leads to no operation at all.
+        _may_be(answers, problems.NoSuchRoute)
     if "422" in answers and "application/json" in answers["422"].get("content", {}):
         answers["422"] = {"description": _INVALID_REQUEST, "content": problems.content(problems.InvalidRequest)}
     elif "422" in answers and ("requestBody" in operation or operation.get("parameters")):
@@ -158,6 +161,7 @@ def _complete_operation(operation: dict[str, Any], limit: int) -> None:
         answers["422"]["description"] = f"{_INVALID_REQUEST}\n\n{answers['422']['description']}"
     if "requestBody" in operation:
         operation["x-max-body-bytes"] = limit
+        _may_be(answers, Malformed)
         answers.setdefault(
             str(TooLarge.status),
             {"description": f"`{TooLarge.code}`: at most {limit} bytes.", "content": problems.content(TooLarge)},
@@ -173,8 +177,13 @@ _RETRY_AFTER = {
 
 
 def _declare_rate(answers: dict[str, Any]) -> None:
-    """That anybody may be asked to wait, beside what the operation itself answers with this status."""
-    said = f"`{TooManyRequests.code}`: {TooManyRequests.title}"
-    own = answers.setdefault("429", {"description": "", "content": problems.content(TooManyRequests)})
-    own["description"] = f"{said}\n\n{own['description']}".strip()
-    own["headers"] = _RETRY_AFTER
+    """That anybody may be asked to wait."""
+    _may_be(answers, TooManyRequests)
+    answers[str(TooManyRequests.status)]["headers"] = _RETRY_AFTER
+
+
+def _may_be(answers: dict[str, Any], error: type[PcehrError]) -> None:
+    """Say that an operation can be refused in this way, beside what its route says of the same status."""
+    answer = answers.setdefault(str(error.status), {"description": "", "content": problems.content(error)})
+    if f"`{error.code}`" not in answer["description"]:
+        answer["description"] = f"{answer['description']}\n\n`{error.code}`: {error.title}".lstrip()

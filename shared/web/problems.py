@@ -6,17 +6,20 @@ No problem carries a stack trace, the text of a foreign exception, or the value 
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable
+from functools import cache
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared import trace
-from shared.errors import PcehrError, QuotaExceeded
+from shared.errors import Malformed, NotFound, PcehrError, QuotaExceeded
 from shared.schemas.common import Problem
 from shared.web.logs import log_unexpected
 
@@ -107,6 +110,11 @@ class CatchAll:
                 await problem_response(PcehrError())(scope, receive, send)
 
 
+class NoSuchRoute(NotFound):
+    code = "no_such_route"
+    title = "There is no such resource."
+
+
 class InvalidRequest(PcehrError):
     code = "invalid_request"
     status = 422
@@ -122,13 +130,33 @@ async def _invalid_request(_: Request, error: Exception) -> Response:
     return problem_response(InvalidRequest(), errors=errors)
 
 
-async def _http_exception(_: Request, error: Exception) -> Response:
+async def _http_exception(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
-    title = {404: "There is no such resource.", 405: "This method is not allowed here."}.get(
-        error.status_code, "The request was refused."
-    )
-    code = {404: "no_such_route", 405: "method_not_allowed"}.get(error.status_code, "http_error")
-    return _problem(error.status_code, code, title, title, headers=dict(error.headers or {}))
+    if error.status_code == 400:
+        # FastAPI's word for a body that it cannot read at all.
+        return problem_response(Malformed())
+    if error.status_code == 404:
+        return problem_response(NoSuchRoute())
+    title = "This method is not allowed here." if error.status_code == 405 else "The request was refused."
+    code = "method_not_allowed" if error.status_code == 405 else "http_error"
+    headers = dict(error.headers or {})
+    if error.status_code == 405 and (allowed := _methods_of(request)):
+        headers["Allow"] = ", ".join(allowed)
+    return _problem(error.status_code, code, title, title, headers=headers)
+
+
+def _methods_of(request: Request) -> list[str]:
+    """All methods that the path has (RFC 9110 section 10.2.1); Starlette names those of one route only."""
+    paths: dict[str, dict[str, Any]] = request.app.openapi()["paths"]
+    found = {
+        method.upper() for template in paths if _pattern(template).match(request.url.path) for method in paths[template]
+    }
+    return sorted(found)
+
+
+@cache
+def _pattern(template: str) -> re.Pattern[str]:
+    return compile_path(template)[0]
 
 
 def _problem(
