@@ -8,8 +8,10 @@ proxy is in the directory and never answers: grants that name it stay pending or
 from __future__ import annotations
 
 import asyncio
+import json
 import socket
 import threading
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
@@ -36,8 +38,9 @@ from tests.services.signing_parties import TestClock, TestParty
 
 TOKEN_SEED, REGISTRY_LOG_SEED, RECORDS_LOG_SEED = (bytes([number]) * 32 for number in (1, 2, 3))
 SERVICES = ("registry", "records", "proxy")
-PATIENCE = 30.0
-"""Seconds after which a platform that is not ready counts as broken."""
+PATIENCE = 200.0
+"""Seconds after which what has not happened counts as broken; a machine can be very busy."""
+AWAY = ("registry_unavailable", "database_unavailable", "not_in_log_yet")
 
 
 @dataclass
@@ -93,9 +96,19 @@ class Loopback:
     async def ask(self, method: str, service: str, path: str, by: TestParty, **details: object) -> httpx.Response:
         """A request by a party with a good token, which must succeed."""
         headers = {"Authorization": f"Bearer {await self.token(by, service)}"}
-        response = await self.http.request(method, self.urls[service] + path, headers=headers, **details)  # type: ignore[arg-type]
-        assert response.is_success, response.text
-        return response
+        url, deadline = self.urls[service] + path, time.monotonic() + PATIENCE
+        while True:
+            response = await self.http.request(method, url, headers=headers, **details)  # type: ignore[arg-type]
+            if not to_be_repeated(response.status_code, response.content):
+                assert response.is_success, response.text
+                return response
+            assert time.monotonic() < deadline, response.text
+            await asyncio.sleep(0.2)
+
+
+def to_be_repeated(status: int, body: bytes) -> bool:
+    """Whether a service says that it could not get at something in time, and that the request is to be sent again."""
+    return status == 503 and json.loads(body)["code"] in AWAY
 
 
 @asynccontextmanager
@@ -132,6 +145,7 @@ async def loopback(
                     registry_url=registry_url,
                     log_signing_key=b64url(RECORDS_LOG_SEED),
                     blob_dir=folder / "blobs",
+                    proxy_timeout_seconds=PATIENCE / 2,
                     outbox_poll_seconds=0.05,
                     outbox_first_backoff_seconds=0.1,
                     outbox_max_backoff_seconds=5.0,
@@ -175,10 +189,9 @@ def _listening() -> Iterator[socket.socket]:
 @contextmanager
 def _serving(apps: list[tuple[FastAPI, socket.socket]]) -> Iterator[None]:
     """The servers at work, in one thread. The registry is first, since the proxies enrol there."""
-    servers = [
-        (uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)), bound)
-        for app, bound in apps
-    ]
+    # Connections are kept: one that is closed while it is being used again looks like a service that is away.
+    kept = {"log_config": None, "access_log": False, "timeout_keep_alive": 600, "timeout_graceful_shutdown": 5}
+    servers = [(uvicorn.Server(uvicorn.Config(app, **kept)), bound) for app, bound in apps]
 
     async def serve() -> None:
         await asyncio.gather(*(server.serve(sockets=[bound]) for server, bound in servers))
