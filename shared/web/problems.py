@@ -15,6 +15,7 @@ from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -104,6 +105,10 @@ class CatchAll:
 
         try:
             await self.app(scope, receive, watching_send)
+        except ClientDisconnect:
+            # Nobody is there to read it; it counts as the caller's doing all the same, and as no fault of the service.
+            if not started:
+                await problem_response(Malformed())(scope, receive, send)
         except Exception as error:
             log_unexpected(log, "unexpected", error)
             if not started:

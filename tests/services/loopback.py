@@ -40,6 +40,8 @@ TOKEN_SEED, REGISTRY_LOG_SEED, RECORDS_LOG_SEED = (bytes([number]) * 32 for numb
 SERVICES = ("registry", "records", "proxy")
 PATIENCE = 200.0
 """Seconds after which what has not happened counts as broken; a machine can be very busy."""
+KEPT = 3_600
+"""Seconds that chains of keys are kept by records service and proxies; a key that is new is asked for all the same."""
 AWAY = ("registry_unavailable", "database_unavailable", "not_in_log_yet")
 
 
@@ -145,6 +147,7 @@ async def loopback(
                     registry_url=registry_url,
                     log_signing_key=b64url(RECORDS_LOG_SEED),
                     blob_dir=folder / "blobs",
+                    party_cache_seconds=KEPT,
                     proxy_timeout_seconds=PATIENCE / 2,
                     outbox_poll_seconds=0.05,
                     outbox_first_backoff_seconds=0.1,
@@ -159,6 +162,7 @@ async def loopback(
                         registry_url=registry_url,
                         seed=b64url(party.seed.reveal()),
                         endpoint=party.endpoint,
+                        party_cache_seconds=KEPT,
                     ),
                     clock=clock,
                 )

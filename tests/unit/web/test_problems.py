@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 import httpx
 import pytest
-from fastapi import APIRouter, FastAPI
+from fastapi import APIRouter, FastAPI, Request
+from starlette.types import Message
 
 from shared.schemas.common import Body
 from shared.web.app import create_app
@@ -29,6 +31,10 @@ def new_app() -> FastAPI:
     @router.put("/things/{name}")
     async def change(name: str, body: Thing) -> dict[str, str]:
         return {"name": body.name}
+
+    @router.post("/whole")
+    async def whole(request: Request) -> int:
+        return len(await request.body())
 
     @asynccontextmanager
     async def nothing(_: FastAPI) -> AsyncIterator[None]:
@@ -77,6 +83,32 @@ async def test_a_page_that_is_no_operation_has_its_own_methods(http: httpx.Async
 async def test_a_body_that_cannot_be_read(http: httpx.AsyncClient, content: bytes) -> None:
     response = await http.put("/things/one", content=content, headers={"content-type": "application/json"})
     refused(response, 400, "malformed")
+
+
+async def test_a_caller_that_goes_away_before_its_body_has_come_is_no_fault_of_the_service(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Otherwise anybody could make a service report failures."""
+    sent: list[Message] = []
+
+    async def receive() -> Message:
+        return {"type": "http.disconnect"}
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": "/whole",
+        "raw_path": b"/whole",
+        "query_string": b"",
+        "headers": [],
+    }
+    with caplog.at_level(logging.WARNING, "pcehr"):
+        await new_app()(scope, receive, send)
+    assert sent[0]["status"] == 400
+    assert caplog.records == []
 
 
 async def test_a_slash_in_the_place_of_a_parameter(http: httpx.AsyncClient) -> None:
