@@ -9,10 +9,10 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit unit-umbral fuzz-parsers bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral fuzz-parsers bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures fuzz-revocation clean
 
 help: ## List the targets.
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
 
 setup: $(READY) ## Make .venv and install the project with its locked dependencies.
 
@@ -71,6 +71,9 @@ audit: $(READY) ## Write the list of locked dependencies and what is known of th
 
 soak: $(READY) ## Look whether the memory of each process stays: MINUTES of load (60).
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),60)
+
+fuzz-revocation: $(READY) ## Simulate revocation with faults and liars, 100,000 seeds of each group (SEEDS=n, FIRST=n).
+	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
 
 vectors: $(READY) ## Write fresh test vectors.
 	@$(BIN)/python -m tests.vectors.generate

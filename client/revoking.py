@@ -17,7 +17,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 from client.errors import REFUSALS, UnknownGrant, WrongAnswer
 from client.given import family_of, report_given
@@ -33,6 +33,25 @@ from shared.wire import Action
 _POLL_SECONDS = 0.3
 _PATIENCE = 0.25
 """The part of the waiting time after which silent proxies are told directly."""
+
+
+@dataclass(frozen=True)
+class Promise:
+    """When a grant has ended (docs/spec.md section 9): `shares` proxies were given one, `threshold` of them open a
+    record, and of those that say they erased theirs up to `assumed_liars` may lie."""
+
+    shares: int
+    threshold: int
+    assumed_liars: int
+
+    @property
+    def receipts_needed(self) -> int:
+        """So many that fewer than `threshold` shares are left however the liars are spread; 0 where there are none."""
+        return self.shares - self.threshold + 1 + self.assumed_liars if self.shares else 0
+
+    def sealed_by(self, receipts: int) -> bool:
+        """Whether receipts `erased` of so many different proxies, all verified, are enough."""
+        return receipts >= self.receipts_needed
 
 
 class Revoking:
@@ -240,18 +259,16 @@ class Revoking:
             self._receipts.add(place)
 
     def _settled(self, member: GrantReport, assumed_liars: int) -> GrantRevocation:
-        """Docs/spec.md section 9: `sealed` from n - t + 1 + k verified receipts on."""
         proxies = [self._proxy(member, proxy) for proxy in member.proxies]
         receipts = sum(proxy.erased for proxy in proxies)
-        shares = len(proxies)
-        needed = shares - member.threshold + 1 + assumed_liars if shares else 0
+        promise = Promise(shares=len(proxies), threshold=member.threshold, assumed_liars=assumed_liars)
         return GrantRevocation(
             grant_id=member.id,
-            state="sealed" if receipts >= needed else "pending",
+            state="sealed" if promise.sealed_by(receipts) else "pending",
             receipts=receipts,
-            needed=needed,
-            shares=shares,
-            threshold=member.threshold,
+            needed=promise.receipts_needed,
+            shares=promise.shares,
+            threshold=promise.threshold,
             already_disclosed=member.disclosed,
             proxies=proxies,
         )
