@@ -1,0 +1,1 @@
+"""Who may read and write what: a model in plain Python, held against the services; `machine.py` says how."""
