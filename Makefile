@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit unit-umbral fuzz-parsers bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures fuzz-revocation clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral fuzz-parsers bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures fuzz-consent fuzz-revocation races clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -72,8 +72,14 @@ audit: $(READY) ## Write the list of locked dependencies and what is known of th
 soak: $(READY) ## Look whether the memory of each process stays: MINUTES of load (60).
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),60)
 
+fuzz-consent: $(READY) ## Hold the platform against the model of consent, 1,000 runs of 50 steps (RUNS=n, FIRST=seed).
+	@$(BIN)/python -m tests.consent_model --runs $(or $(RUNS),1000) --first $(or $(FIRST),1)
+
 fuzz-revocation: $(READY) ## Simulate revocation with faults and liars, 100,000 seeds of each group (SEEDS=n, FIRST=n).
 	@$(BIN)/python -m tests.simulation --seeds $(or $(SEEDS),100000) --first $(or $(FIRST),0)
+
+races: $(READY) ## Play 500 rounds of each race from fifty connections (ROUNDS=n, SEED=n).
+	@$(BIN)/python -m tests.races --rounds $(or $(ROUNDS),500) --seed $(or $(SEED),1)
 
 vectors: $(READY) ## Write fresh test vectors.
 	@$(BIN)/python -m tests.vectors.generate

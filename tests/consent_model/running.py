@@ -8,7 +8,7 @@ from contextlib import AsyncExitStack, ExitStack, contextmanager
 from dataclasses import dataclass
 from unittest import mock
 
-from hypothesis import HealthCheck, Phase, Verbosity, seed, settings
+from hypothesis import HealthCheck, Phase, seed, settings
 from hypothesis.stateful import run_state_machine_as_test
 
 from tests.consent_model.controls import Fault
@@ -51,7 +51,6 @@ def run(machine: type[ConsentMachine], *, runs: int, steps: int, with_seed: int,
             phases=phases,
             report_multiple_bugs=False,
             print_blob=False,
-            verbosity=Verbosity.quiet,
             suppress_health_check=list(HealthCheck),
         ),
         _min_steps=steps,

@@ -24,7 +24,7 @@ def machine(consent_databases: dict[str, str]) -> Iterator[type[ConsentMachine]]
 def test_the_platform_and_the_model_agree(machine: type[ConsentMachine]) -> None:
     figures = run(machine, runs=RUNS, steps=STEPS, with_seed=1)
     assert figures.steps >= RUNS * STEPS
-    assert figures.questions > figures.steps
+    assert figures.questions >= figures.steps
 
 
 @pytest.mark.parametrize("control", CONTROLS, ids=lambda control: control.name)

@@ -337,6 +337,10 @@ class Range:
             headers = {} if shot.who is None else {"authorization": f"Bearer {tokens[shot.who.did]}"}
             began = time.monotonic()
             response = await self.http.post(shot.url, json=shot.body, headers=headers)
+            while response.status_code == 503 and response.json()["code"] not in specifications.NOTHING_DISCLOSED:
+                # Nothing was changed, and the request is to be repeated as it is (docs/spec.md, section 10).
+                await asyncio.sleep(0.2)
+                response = await self.http.post(shot.url, json=shot.body, headers=headers)
             ended = time.monotonic()
             body = response.json()
             answer = "ok" if response.is_success else body["code"]
