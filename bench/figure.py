@@ -61,7 +61,7 @@ def ratio_figure(
 ) -> Figure:
     """The figure of pairs of seconds measured in turns; needs at least two pairs."""
     pairs = [one / other for one, other in zip(seconds, baseline, strict=True)]
-    low, _, high = statistics.quantiles(pairs, n=4)
+    low, _, high = statistics.quantiles(pairs, n=4, method="inclusive")
     one, other = statistics.median(seconds), statistics.median(baseline)
     measured = f"{one * 1000:.2f} / {other * 1000:.2f} ms{per}"
     return Figure(name, one / other, low, high, goal, measured)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 from typing import Any
 
 import pytest
@@ -77,6 +78,18 @@ def test_canonical_json_of_ascii_is_rfc_8785(value: Any) -> None:
 def test_what_canonical_json_cannot_hold_is_not_written(value: Any) -> None:
     with pytest.raises(rfc8785.CanonicalizationError):
         canonical_json(value)
+
+
+@given(JSON, some.booleans(), some.booleans(), some.sampled_from([(",", ":"), (", ", ": ")]))
+def test_what_is_accepted_is_what_rfc_8785_writes(
+    value: Any, ascii_only: bool, ordered: bool, separators: tuple[str, str]
+) -> None:
+    data = json.dumps(value, ensure_ascii=ascii_only, sort_keys=ordered, separators=separators).encode()
+    if data == rfc8785.dumps(value):
+        assert from_canonical_json(data) == value
+    else:
+        with pytest.raises(Malformed):
+            from_canonical_json(data)
 
 
 @pytest.mark.parametrize(
