@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, and_, func, or_, select, text, tuple_, update
+from sqlalchemy import Select, and_, exists, func, or_, select, text, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -108,18 +108,18 @@ class Grants:
         query = select(GrantRow).where(GrantRow.id.in_(list(ids))).order_by(GrantRow.id)
         rows = (await self._session.scalars(query.with_for_update(read=True) if lock else query)).all()
         # What follows are statements of their own, so that they see what was committed while the lock was waited for.
-        keys = [(row.patient, row.id) for row in rows]
-        revoked = set(
-            await self._session.scalars(
-                select(RevocationRow.grant_id).where(tuple_(RevocationRow.issuer, RevocationRow.grant_id).in_(keys))
+        revoked = exists().where(RevocationRow.issuer == GrantRow.patient, RevocationRow.grant_id == GrantRow.id)
+        stored = (
+            select(func.count())
+            .where(GrantProxyRow.grant_id == GrantRow.id, GrantProxyRow.stored.is_not(None))
+            .scalar_subquery()
+        )
+        now = await self._session.execute(
+            select(GrantRow.id, revoked.label("revoked"), stored.label("stored")).where(
+                GrantRow.id.in_([row.id for row in rows])
             )
         )
-        stored = await self._session.execute(
-            select(GrantProxyRow.grant_id, func.count().label("proxies"))
-            .where(GrantProxyRow.grant_id.in_([row.id for row in rows]), GrantProxyRow.stored.is_not(None))
-            .group_by(GrantProxyRow.grant_id)
-        )
-        counts = {row.grant_id: row.proxies for row in stored}
+        standing = {row.id: row for row in now}
         scopes: dict[str, list[ScopeEntry]] = {row.id: [] for row in rows}
         for entry in await self._session.scalars(
             select(GrantScopeRow)
@@ -136,8 +136,8 @@ class Grants:
                 not_before=row.not_before,
                 expires_at=row.expires_at,
                 threshold=row.threshold,
-                stored=counts.get(row.id, 0),
-                revoked=row.id in revoked,
+                stored=standing[row.id].stored,
+                revoked=standing[row.id].revoked,
                 scopes=tuple(scopes[row.id]),
             )
             for row in rows
