@@ -25,7 +25,7 @@ CAPSULES = 100
 """In one batch."""
 AT_ONCE_PER_WORKER = 4
 """Batches that callers have under way at the proxy for each of its processes."""
-BATCHES_PER_CONNECTION = 2
+BATCHES_PER_CONNECTION = 4
 """In one turn."""
 SINGLES_PER_ROUND = 10
 SCOPE = "allergies"

@@ -85,6 +85,52 @@ async def test_cancelling_rolls_back_and_gives_the_connection_back(database: Dat
     await database.check()
 
 
+async def test_a_reading_sees_at_each_statement_what_is_committed(database: Database) -> None:
+    count = text("SELECT count(*) FROM notes")
+    async with database.reading() as reading:
+        assert await reading.scalar(count) == 0
+        async with database.transaction() as session:
+            await session.execute(text("INSERT INTO notes VALUES ('a', 1)"))
+            assert await reading.scalar(count) == 0
+        assert await reading.scalar(count) == 1
+
+
+async def test_a_reading_holds_no_transaction_open(database: Database, url: str) -> None:
+    connection = await asyncpg.connect(url)
+    async with database.reading() as reading:
+        pid = await reading.scalar(text("SELECT pg_backend_pid()"))
+        assert await connection.fetchval("SELECT state FROM pg_stat_activity WHERE pid = $1", pid) == "idle"
+    await connection.close()
+
+
+async def test_the_connection_of_a_reading_serves_transactions_afterwards(url: str) -> None:
+    database = Database(url, application_name="test", pool_size=1)
+    async with database.reading() as reading:
+        pid = await reading.scalar(text("SELECT pg_backend_pid()"))
+    with pytest.raises(LookupError):
+        async with database.transaction() as session:
+            assert await session.scalar(text("SELECT pg_backend_pid()")) == pid
+            await session.execute(text("INSERT INTO notes VALUES ('a', 1)"))
+            raise LookupError
+    await database.dispose()
+    assert await seen_from_outside(url) == []
+
+
+async def test_a_connection_lost_while_nobody_used_it_is_replaced_unnoticed(url: str) -> None:
+    database = Database(url, application_name="test", pool_size=1)
+    async with database.transaction() as session:
+        pid = await session.scalar(text("SELECT pg_backend_pid()"))
+    connection = await asyncpg.connect(url)
+    await connection.execute("SELECT pg_terminate_backend($1)", pid)
+    while await connection.fetchval("SELECT count(*) FROM pg_stat_activity WHERE pid = $1", pid):  # noqa: ASYNC110
+        await asyncio.sleep(0.01)
+    await connection.close()
+    for block in (database.transaction, database.reading):
+        async with block() as session:
+            assert await session.scalar(text("SELECT pg_backend_pid()")) != pid
+    await database.dispose()
+
+
 async def test_the_callers_own_os_error_is_not_blamed_on_postgres(database: Database) -> None:
     with pytest.raises(FileNotFoundError):
         async with database.transaction():
