@@ -6,6 +6,7 @@ import argparse
 import asyncio
 import importlib
 import json
+import logging
 import os
 import platform
 import sys
@@ -97,6 +98,8 @@ def main() -> None:
     if unknown:
         parser.error(f"there is no chapter {', '.join(unknown)}; there are {', '.join(CHAPTERS)}")
     default = QUICK_ROUNDS if arguments.quick else Effort().rounds
+    # A client waits for what the logs have not published yet, and says so each time.
+    logging.getLogger("stamina").setLevel(logging.ERROR)
     effort = Effort(rounds=max(arguments.rounds or default, 2), quick=arguments.quick)
     asyncio.run(run(arguments.chapters or CHAPTERS, effort, arguments.output))
 
