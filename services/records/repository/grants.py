@@ -114,12 +114,12 @@ class Grants:
             .where(GrantProxyRow.grant_id == GrantRow.id, GrantProxyRow.stored.is_not(None))
             .scalar_subquery()
         )
-        now = await self._session.execute(
+        looked = await self._session.execute(
             select(GrantRow.id, revoked.label("revoked"), stored.label("stored")).where(
                 GrantRow.id.in_([row.id for row in rows])
             )
         )
-        standing = {row.id: row for row in now}
+        standing = {row.id: row for row in looked}
         scopes: dict[str, list[ScopeEntry]] = {row.id: [] for row in rows}
         for entry in await self._session.scalars(
             select(GrantScopeRow)

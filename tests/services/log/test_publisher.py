@@ -102,6 +102,18 @@ async def test_a_kick_is_not_needed_since_it_looks_by_itself(world: World) -> No
         await until(lambda: publisher.published_size == 1)
 
 
+async def test_between_two_looks_it_rests_however_often_it_is_kicked(world: World) -> None:
+    await world.keep_all_checkpoints()
+    await world.append(happened(ALICE))
+    async with running(Publisher(world.log, pace=Pace(rest=3600))) as publisher:
+        await until(lambda: publisher.published_size == 1)
+        for _ in range(10):
+            await world.append(happened(ALICE))
+            publisher.kick()
+            await asyncio.sleep(0.01)
+    assert [checkpoint.size for checkpoint in await world.signed()] == [1]
+
+
 async def test_while_the_directory_has_no_proxies_it_publishes_without(world: World, http: httpx.AsyncClient) -> None:
     await world.append(happened(ALICE))
     async with running(Publisher(world.log, http, panel_of(), pace=FAST)) as publisher:
