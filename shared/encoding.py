@@ -7,7 +7,6 @@ exactly when what they say is equal, and a hash of the bytes identifies the valu
 
 from __future__ import annotations
 
-import base64
 import binascii
 import hashlib
 import json
@@ -20,6 +19,10 @@ from shared.errors import Malformed
 MAX_JSON_DEPTH = 16
 """Nesting allowed in an object of the protocol; nothing defined here goes beyond six."""
 
+_TO_URL = bytes.maketrans(b"+/", b"-_")
+_FROM_URL = bytes.maketrans(b"-_+/=", b"+/!!!")
+"""What base64url does not have becomes what base64 does not have either."""
+
 _MAX_INTEGER = 2**53 - 1
 _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys=True, allow_nan=False)
 """RFC 8785 for what is plain and ASCII: members sorted, no blanks, and of the escapes the shortest."""
@@ -27,7 +30,7 @@ _ENCODER = json.JSONEncoder(ensure_ascii=False, separators=(",", ":"), sort_keys
 
 def b64url(data: bytes) -> str:
     """Return `data` as base64url without padding."""
-    return base64.urlsafe_b64encode(data).rstrip(b"=").decode("ascii")
+    return binascii.b2a_base64(data, newline=False).translate(_TO_URL).rstrip(b"=").decode("ascii")
 
 
 def from_b64url(text: str, size: int | None = None) -> bytes:
@@ -38,11 +41,13 @@ def from_b64url(text: str, size: int | None = None) -> bytes:
     if size is not None and len(text) != (size * 4 + 2) // 3:
         raise Malformed(f"Expected {size} bytes in base64url without padding.")
     try:
-        raw = text.encode("ascii")
-        data = base64.b64decode(raw + b"=" * (-len(raw) % 4), altchars=b"-_", validate=True)
+        raw = text.encode("ascii").translate(_FROM_URL)
+        data = binascii.a2b_base64(raw + b"=" * (-len(raw) % 4), strict_mode=True)
     except (UnicodeEncodeError, binascii.Error):
         raise Malformed("The value is not base64url without padding.") from None
-    if b64url(data) != text:
+    # Only the last character can have bits that no byte takes up.
+    rest = len(data) % 3
+    if rest and b64url(data[-rest:]) != text[-rest - 1 :]:
         raise Malformed("The value is not the canonical base64url of its bytes.")
     return data
 

@@ -18,7 +18,7 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
 
@@ -90,7 +90,16 @@ class RecordContext:
 @lru_cache(256)
 def _digest(context: RecordContext) -> bytes:
     """Envelope, header and body of one record each ask for it."""
-    return sha256(_CONTEXT_TAG + canonical_json({**asdict(context), "v": 1}))
+    members = {
+        "patient": context.patient,
+        "record": context.record,
+        "version": context.version,
+        "scope": context.scope,
+        "epoch": context.epoch,
+        "author": context.author,
+        "v": 1,
+    }
+    return sha256(_CONTEXT_TAG + canonical_json(members))
 
 
 class RecordKey(Secret):
