@@ -7,7 +7,6 @@ records there are (`make plans` takes a million).
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
@@ -69,7 +68,7 @@ class Observed:
     small: list[str]
 
 
-Observations = dict[str, Observed]
+Observe = Callable[[str], Awaitable[Observed]]
 
 
 async def _on_registry(url: str) -> None:
@@ -89,35 +88,37 @@ async def _on_proxy(world: ProxyWorld) -> None:
 
 
 @pytest.fixture(scope="module")
-async def observed(
+async def observe(
     postgres: PostgresServer, fresh_database: FreshDatabases, tmp_path_factory: pytest.TempPathFactory
-) -> Observations:
-    """Each service with its statements, on tables filled before it started."""
-    urls = {service: await fresh_database(service) for service in migrate.SERVICES}
-    proxy = ProxyWorld(urls["proxy"])
+) -> Observe:
+    """Call it for a service with its statements, on tables filled before it started; each service takes its round
+    once."""
     folder = tmp_path_factory.mktemp("plans")
+    seen: dict[str, Observed] = {}
+
+    async def observe(service: str) -> Observed:
+        if service not in seen:
+            seen[service] = await _observed(service, postgres, await fresh_database(service), folder)
+        return seen[service]
+
+    return observe
+
+
+async def _observed(service: str, server: PostgresServer, url: str, folder: Path) -> Observed:
+    proxy = ProxyWorld(url)
+    rounds: dict[str, tuple[Kind, SigningKey, Callable[[], Awaitable[None]]]] = {
+        "registry": ("registry", SigningKey(REGISTRY_LOG_SEED), lambda: _on_registry(url)),
+        "records": ("records", SigningKey(RECORDS_LOG_SEED), lambda: _on_records(url, folder)),
+        "proxy": ("proxy", identity_from_seed(proxy.proxy.seed.reveal()).log_key, lambda: _on_proxy(proxy)),
+    }
+    kind, key, take_round = rounds[service]
     grants = RECORDS // 10
     size = Strangers(records=RECORDS, grants=grants, records_of_patient=20, waiting=grants // 2, sizes=LEAST)
-    keys: dict[Kind, SigningKey] = {
-        "registry": SigningKey(REGISTRY_LOG_SEED),
-        "records": SigningKey(RECORDS_LOG_SEED),
-        "proxy": identity_from_seed(proxy.proxy.seed.reveal()).log_key,
-    }
-    await asyncio.gather(
-        *(fill(_as_superuser(postgres, urls[service]), service, size, key) for service, key in keys.items())
-    )
-    rounds: dict[str, Callable[[], Awaitable[None]]] = {
-        "registry": lambda: _on_registry(urls["registry"]),
-        "records": lambda: _on_records(urls["records"], folder),
-        "proxy": lambda: _on_proxy(proxy),
-    }
-    found: Observations = {}
-    for service, take_round in rounds.items():
-        recorder = Recorder(_places(service))
-        with recorder.listening():
-            await take_round()
-        found[service] = Observed(urls[service], recorder.issued, await _small_tables(urls[service]))
-    return found
+    await fill(_as_superuser(server, url), kind, size, key)
+    recorder = Recorder(_places(service))
+    with recorder.listening():
+        await take_round()
+    return Observed(url, recorder.issued, await _small_tables(url))
 
 
 def _as_superuser(server: PostgresServer, url: str) -> str:
@@ -150,29 +151,33 @@ async def faults(observed: Observed, issued: list[Issued]) -> list[Fault]:
         await connection.close()
 
 
-def test_each_place_in_the_code_that_issues_statements_was_taken(observed: Observations) -> None:
-    places = {place for service in observed for place in _places(service)}
-    seen = {issued.place for one in observed.values() for issued in one.issued}
+async def test_each_place_in_the_code_that_issues_statements_was_taken(observe: Observe) -> None:
+    places = {place for service in migrate.SERVICES for place in _places(service)}
+    seen = {issued.place for service in migrate.SERVICES for issued in (await observe(service)).issued}
     assert not missing(sorted(places), NOT_ISSUED, seen), "The rounds leave out a statement: extend them."
 
 
 @pytest.mark.parametrize("service", migrate.SERVICES)
-def test_each_table_that_grows_was_filled(observed: Observations, service: str) -> None:
-    assert set(observed[service].small) <= set(SMALL), "bench.populate leaves out a table, or it belongs into SMALL."
+async def test_each_table_that_grows_was_filled(observe: Observe, service: str) -> None:
+    assert set((await observe(service)).small) <= set(SMALL), (
+        "bench.populate leaves out a table, or it belongs into SMALL."
+    )
 
 
 @pytest.mark.parametrize("service", migrate.SERVICES)
-async def test_no_statement_reads_what_belongs_to_others(observed: Observations, service: str) -> None:
-    issued = [one for one in observed[service].issued if one.place.name not in WHOLE_TABLES]
+async def test_no_statement_reads_what_belongs_to_others(observe: Observe, service: str) -> None:
+    observed = await observe(service)
+    issued = [one for one in observed.issued if one.place.name not in WHOLE_TABLES]
     assert issued
-    found = await faults(observed[service], issued)
+    found = await faults(observed, issued)
     assert not found, "\n".join(map(str, found))
 
 
 @pytest.mark.parametrize("name", WHOLE_TABLES)
-async def test_what_may_read_a_whole_table_does(observed: Observations, name: str) -> None:
+async def test_what_may_read_a_whole_table_does(observe: Observe, name: str) -> None:
     """Otherwise it need not be excepted."""
-    assert await faults(observed["records"], [one for one in observed["records"].issued if one.place.name == name])
+    observed = await observe("records")
+    assert await faults(observed, [one for one in observed.issued if one.place.name == name])
 
 
 def planted(sql: str, argument: object) -> Issued:
@@ -190,21 +195,22 @@ PLANTED = {
 
 
 @pytest.mark.parametrize("kind", PLANTED)
-async def test_a_careless_statement_is_found(observed: Observations, kind: str) -> None:
-    assert await faults(observed["records"], [PLANTED[kind]])
+async def test_a_careless_statement_is_found(observe: Observe, kind: str) -> None:
+    assert await faults(await observe("records"), [PLANTED[kind]])
 
 
-async def test_an_index_that_leads_past_the_rows_of_others_is_found(observed: Observations) -> None:
+async def test_an_index_that_leads_past_the_rows_of_others_is_found(observe: Observe) -> None:
     """The plan looks well; only running it shows how much it touches."""
     careless = planted("SELECT count(*) FROM log_events WHERE subject >= $1", "did:key:z6Mkhf")
-    assert any(fault.why.startswith("when run") for fault in await faults(observed["records"], [careless]))
+    assert any(fault.why.startswith("when run") for fault in await faults(await observe("records"), [careless]))
 
 
-def test_a_place_that_was_not_taken_is_found(observed: Observations) -> None:
-    seen = {issued.place for issued in observed["registry"].issued}
+async def test_a_place_that_was_not_taken_is_found(observe: Observe) -> None:
+    seen = {issued.place for issued in (await observe("registry")).issued}
     forgotten = min(seen)
     assert missing(sorted(seen), {}, seen - {forgotten}) == [forgotten]
 
 
-def test_what_is_said_not_to_be_issued_is_not(observed: Observations) -> None:
-    assert not {issued.place.name for one in observed.values() for issued in one.issued} & set(NOT_ISSUED)
+@pytest.mark.parametrize("service", migrate.SERVICES)
+async def test_what_is_said_not_to_be_issued_is_not(observe: Observe, service: str) -> None:
+    assert not {issued.place.name for issued in (await observe(service)).issued} & set(NOT_ISSUED)
