@@ -330,10 +330,18 @@ def _in_full(grant: GrantReport, scope_id: str) -> bool:
 
 
 def _covers(other: GrantReport, grant: GrantReport, scope_id: str, epoch: int) -> bool:
-    """Whether `other` already gives the recipient of `grant` all that `grant` would give in this scope and epoch."""
-    same = other.recipient.did == grant.recipient.did and other.purpose is grant.purpose
-    enough = set(grant.actions) <= set(other.actions) and other.expires >= grant.expires
-    reached = any(
+    """Whether `other` carries `grant` on to this epoch of the scope already: it says the same and covers it in full.
+
+    One of other terms, however wide, is another consent. Its end would leave the holder of this one without what had
+    been written in between.
+    """
+    same = (other.recipient.did, other.actions, other.purpose, other.expires, other.threshold) == (
+        grant.recipient.did,
+        grant.actions,
+        grant.purpose,
+        grant.expires,
+        grant.threshold,
+    )
+    return same and any(
         entry.scope_id == scope_id and entry.epoch == epoch and entry.limited_to is None for entry in other.entries
     )
-    return same and enough and reached

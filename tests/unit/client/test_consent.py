@@ -551,6 +551,18 @@ async def test_other_readers_of_the_scope_are_continued(scene: Scene) -> None:
     assert bodies(await scene.doctor.fetch()) == []
 
 
+async def test_a_consent_is_continued_beside_a_longer_one_and_outlives_its_end(scene: Scene) -> None:
+    """Otherwise the shorter consent would miss what was written while the longer one covered it."""
+    ended = await scene.share(scene.doctor, ["allergies"])
+    await scene.share(scene.insurer, ["allergies"])
+    longer = await scene.share(scene.insurer, ["allergies"], expires=NOW + 60 * DAY)
+    assert len((await scene.patient.revoke(ended.id)).continued_grants) == 2
+    assert (await scene.patient.revoke(ended.id)).continued_grants == []
+    await scene.patient.add_records([note("a3")])
+    await scene.patient.revoke(longer.id)
+    assert bodies(await scene.insurer.fetch()) == [b"a1", b"a2", b"a3"]
+
+
 async def test_a_grant_limited_to_records_is_not_continued(scene: Scene) -> None:
     ended = await scene.share(scene.doctor, ["allergies"])
     record = (await scene.patient.records())[0]
