@@ -49,8 +49,9 @@ unit: $(READY)
 
 # None of these does arithmetic with Umbral that the others do not do as well: tests/e2e runs the platform too, and
 # tests/unit/client and tests/unit/crypto make and read all keys.
-WITHOUT_UMBRAL := tests/attacks tests/browser tests/chaos tests/services/db tests/services/log tests/services/registry \
-	$(addprefix tests/unit/,audit cli db demo deploy embedded evidence fhir transparency web)
+WITHOUT_UMBRAL := $(addprefix tests/,attacks authorisation browser canaries chaos consent_model fuzz http_fuzz races simulation) \
+	tests/services/db tests/services/log tests/services/plans tests/services/registry \
+	$(addprefix tests/unit/,audit cli db demo deploy embedded evidence fhir hygiene transparency web)
 
 unit-umbral: $(READY) ## The tests that call Umbral, with its second implementation.
 	@PCEHR_UMBRAL_ENGINE=umbral $(BIN)/pytest -n 2 --dist loadfile $(addprefix --ignore=,$(WITHOUT_UMBRAL))
@@ -73,6 +74,7 @@ soak: $(READY) ## Look whether the memory of each process stays: MINUTES of load
 	@$(BIN)/python -m bench.soak --minutes $(or $(MINUTES),60)
 
 fuzz-consent: $(READY) ## Hold the platform against the model of consent, 1,000 runs of 50 steps (RUNS=n, FIRST=seed).
+	@$(BIN)/python -m tests.consent_model --controls
 	@$(BIN)/python -m tests.consent_model --runs $(or $(RUNS),1000) --first $(or $(FIRST),1)
 
 fuzz-revocation: $(READY) ## Simulate revocation with faults and liars, 100,000 seeds of each group (SEEDS=n, FIRST=n).

@@ -33,7 +33,7 @@ actions = st.sampled_from(
     [{"read"}, {"read"}, {"append", "read"}, {"amend", "append", "read"}, {"amend", "append"}, {"amend"}]
 ).map(frozenset)
 readers = st.sampled_from(RECIPIENTS[:2])
-seconds = st.sampled_from([20, 300, 900])
+seconds = st.sampled_from([20, 500, 900])
 lifetimes = st.sampled_from([400, 2_000, 40_000])
 mostly = st.sampled_from([True, True, True, False])
 
@@ -68,8 +68,8 @@ class ConsentMachine(RuleBasedStateMachine):
         self.run(self._begin())
         for scope in SCOPES:
             self.the_patient_writes(scope, look=1)
-        self._consent("doctor", frozenset(SCOPES[:1]), frozenset({"read"}))
-        self._consent("clinic", frozenset(SCOPES), frozenset({"amend", "append", "read"}))
+        self._consent("clinic", frozenset(SCOPES), frozenset({"amend", "append", "read"}), lifetime=2_000)
+        self._consent("doctor", frozenset(SCOPES[:1]), frozenset({"read"}), lifetime=400)
 
     def run(self, what: Any) -> Any:
         return self.runner.run(what)
@@ -273,10 +273,10 @@ class ConsentMachine(RuleBasedStateMachine):
 
     # Keeping the model up
 
-    def _consent(self, who: str, scopes: frozenset[str], actions: frozenset[str]) -> None:
+    def _consent(self, who: str, scopes: frozenset[str], actions: frozenset[str], lifetime: int) -> None:
         """Something to begin with."""
         self.somebody_asks(who, scopes, actions, lifetime=40_000, look=1)
-        self.the_patient_approves(0, narrow=None, fewer=None, some=None, lifetime=2_000, prompt=True, look=1)
+        self.the_patient_approves(0, narrow=None, fewer=None, some=None, lifetime=lifetime, prompt=True, look=1)
 
     def _pick(self, among: list[Any], at: int) -> Any:
         return among[at % len(among)]

@@ -122,7 +122,7 @@ async def running(databases: Databases) -> AsyncIterator[Services]:
         # Every new key waits for its proof. That takes its time where there is a network, and is not looked at here.
         stack.enter_context(mock.patch.object(log_publisher, "Pace", partial(log_publisher.Pace, poll=0.1, grace=0.0)))
         bodies = stack.enter_context(tempfile.TemporaryDirectory())
-        known = {"registry_url": REGISTRY, "party_cache_seconds": 0, "http_timeout_seconds": 5.0}
+        known = {"registry_url": REGISTRY, "party_cache_seconds": 0, "http_timeout_seconds": 100.0}
         shares = {host: identity_from_seed(_SEEDS[host]).did for host in PROXIES}
         network.add(
             "registry.test",
@@ -147,6 +147,8 @@ async def running(databases: Databases) -> AsyncIterator[Services]:
                 log_signing_key=SecretStr(b64url(_SEEDS["records"])),
                 blob_dir=Path(bodies),
                 outbox_enabled=False,
+                # Who is down says so at once; nobody is to be given up because the machine is slow.
+                proxy_timeout_seconds=100.0,
                 **known,
             ),
             clock=clock,

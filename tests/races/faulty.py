@@ -1,14 +1,18 @@
-"""Records services with a race in them, for the checker to find: `tests.races.faulty:without_second_look` and so on."""
+"""Records services with a race in them, for the checker to find: each function is a factory of one."""
 
 from __future__ import annotations
 
 from typing import Any
 
 from fastapi import FastAPI
+from sqlalchemy import select
 
+from services.records.domain import Asked
 from services.records.main import create
+from services.records.models import GrantRow, RequestRow
+from services.records.repository.requests import LockedRequest, Requests
 from services.records.service.disclosures import Disclosures
-from services.records.service.statements import Statements
+from shared.wire import Action
 
 
 def without_second_look() -> FastAPI:
@@ -24,11 +28,17 @@ def without_second_look() -> FastAPI:
     return create()
 
 
-def with_new_answers() -> FastAPI:
-    """A statement that comes again is dated anew."""
+def without_lock_on_requests() -> FastAPI:
+    """A denial and a grant of one request look at it without keeping each other from it."""
 
-    async def earlier_answer(self: Statements, statement: Any) -> None:
-        return None
+    async def lock(self: Any, request: str) -> LockedRequest | None:
+        row = await self._session.get(RequestRow, request)
+        granted = await self._session.scalar(select(GrantRow.id).where(GrantRow.request == request).limit(1))
+        if row is None:
+            return None
+        actions = frozenset(Action(action) for action in row.actions)
+        asked = Asked(row.patient, row.recipient, actions, row.purpose, row.expires_at)
+        return LockedRequest(asked=asked, denied=row.denial is not None, granted=granted is not None)
 
-    Statements.earlier_answer = earlier_answer  # type: ignore[assignment,method-assign]
+    Requests.lock = lock  # type: ignore[method-assign]
     return create()

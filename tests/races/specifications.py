@@ -5,17 +5,18 @@ from __future__ import annotations
 from tests.races.history import Operation
 
 OK = "ok"
-NOTHING_DISCLOSED = frozenset({"grant_revoked", "not_enough_proxies"})
-"""What a disclosure is told after the revocation: by the service itself, or because the proxies knew first."""
+NOT_ENOUGH_PROXIES = "not_enough_proxies"
+"""Nothing was disclosed: the proxies knew of a revocation or of new keys before the records service did, or were too
+slow, which may be at any time."""
 
 
 def revocation(revoked: bool, operation: Operation) -> bool | None:
     """A grant is disclosed under until it is revoked, and never again."""
     if operation.kind == "revoke":
         return True if operation.answer == OK else None
-    if operation.answer == OK:
-        return None if revoked else False
-    return True if revoked and operation.answer in NOTHING_DISCLOSED else None
+    if operation.answer == NOT_ENOUGH_PROXIES:
+        return revoked
+    return revoked if operation.answer == ("grant_revoked" if revoked else OK) else None
 
 
 Answered = frozenset[tuple[str, str, int]]
@@ -48,7 +49,7 @@ def rotation(winner: str, operation: Operation) -> str | None:
         if winner in ("", operation.what):
             return operation.what if operation.answer == OK else None
         return winner if operation.answer in ("stale_key_entry", "broken_key_chain") else None
-    if operation.answer == OK:
+    if operation.answer in (OK, NOT_ENOUGH_PROXIES):
         return winner
     return winner if winner and operation.answer == "wrong_signer" else None
 

@@ -33,7 +33,7 @@ def test_a_disclosure_sent_after_a_refused_one_is_found() -> None:
 
 def test_a_refusal_before_anybody_revoked_is_found() -> None:
     with pytest.raises(Unexplained):
-        explain([op("disclose", 0, 1, "not_enough_proxies"), op("revoke", 2, 3)], False, revocation)
+        explain([op("disclose", 0, 1, "grant_revoked"), op("revoke", 2, 3)], False, revocation)
 
 
 def test_two_answers_to_one_approval_are_found() -> None:

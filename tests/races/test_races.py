@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pytest
 
-from tests.races.history import Unexplained
 from tests.races.rounds import RACES, Range
 from tests.races.running import shooting_range
 
@@ -22,12 +21,19 @@ async def test_every_outcome_is_explained_by_some_order(ready: Range, race: str)
 
 
 @pytest.mark.timeout(900)
-async def test_a_service_without_its_last_look_is_found_out() -> None:
-    async with shooting_range(seed=2, records="tests.races.faulty:without_second_look") as faulty:
-        with pytest.raises(Unexplained):
-            await again_and_again(faulty)
+@pytest.mark.parametrize(
+    ("fault", "race", "told"),
+    [
+        ("without_second_look", "revoke against disclose", "the log has another order"),
+        ("without_lock_on_requests", "approve twice", "no order explains"),
+    ],
+)
+async def test_a_service_with_a_race_in_it_is_found_out(fault: str, race: str, told: str) -> None:
+    async with shooting_range(seed=2, records=f"tests.races.faulty:{fault}") as faulty:
+        with pytest.raises(AssertionError, match=told):
+            await again_and_again(faulty, race)
 
 
-async def again_and_again(faulty: Range) -> None:
+async def again_and_again(faulty: Range, race: str) -> None:
     for _ in range(TRIES):
-        await faulty.revoke_against_disclose()
+        await RACES[race](faulty)
