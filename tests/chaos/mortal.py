@@ -81,7 +81,7 @@ class Mortal(httpx.AsyncBaseTransport):
 async def operate(folder: Path, url: str, operation: str, argument: str, life: Life) -> Any:
     """`approve` a request, `disclose` under a grant, or `revoke` one, as the party whose words are in the folder."""
     async with Platform(url, transport=Mortal(life, Observed(folder.parent / "ledger.jsonl"))) as platform:
-        keyring = Keyring.from_words((folder / "words").read_text().split())
+        keyring = Keyring.from_words((folder / "words").read_text())
         session = Session(keyring, platform, ClientState.load(folder / "state.db"))
         patient = Patient(session, known_scopes=("allergies",))
         if operation == "approve":

@@ -43,7 +43,7 @@ class Parties:
         self._keyrings = {name: Keyring.generate() for name in ("owner", "reader")}
         for name, keyring in self._keyrings.items():
             (folder / name).mkdir(mode=0o700)
-            (folder / name / "words").write_text(" ".join(keyring.words()))
+            (folder / name / "words").write_text(keyring.words())
 
     def session(self, name: str, platform: Platform) -> Session:
         return Session(self._keyrings[name], platform, ClientState.load(self.folder / name / "state.db"))
