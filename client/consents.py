@@ -38,7 +38,7 @@ DEFAULT_LIFETIME = 90 * 86_400
 """Seconds that a grant holds unless the patient says otherwise."""
 
 SAME_END_SECONDS = 86_400
-"""By how much the end of a grant that was cut off may lie before the one wanted now."""
+"""By how much the end of a grant given already may lie before the one wanted now."""
 
 _WAIT_FOR_RECEIPTS = 15.0
 _FIRST_POLL_SECONDS = 0.02
@@ -99,6 +99,7 @@ class Consents:
             records=records,
             threshold=threshold,
             request=request.id,
+            earlier=request.grants,
             wait=wait,
         )
 
@@ -115,6 +116,7 @@ class Consents:
         wait: bool,
     ) -> GrantReport:
         """Give access without a request."""
+        remembered = self._session.state.consents.given_by(self._session.did)
         return await self._give(
             recipient_did,
             scopes=scopes,
@@ -124,6 +126,8 @@ class Consents:
             records=records,
             threshold=threshold,
             request=None,
+            # Those that were cut off. What was acknowledged and is given once more is meant to be there twice.
+            earlier=[grant.id for grant in remembered if not grant.acknowledged],
             wait=wait,
         )
 
@@ -208,6 +212,7 @@ class Consents:
         records: list[str] | None,
         threshold: int | None,
         request: str | None,
+        earlier: Sequence[str],
         wait: bool,
     ) -> GrantReport:
         session = self._session
@@ -231,7 +236,7 @@ class Consents:
             proxies=proxies,
             request=request,
         )
-        grant_id = await self._cut_off(plan)
+        grant_id = await self._given_already(plan, earlier)
         if grant_id is None:
             statement, shares = await make_grant(session, plan)
             await file_grant(session, statement, shares)
@@ -240,18 +245,17 @@ class Consents:
         session.state.save_if_changed()
         return replace(report, first_choice=first_choice)
 
-    async def _cut_off(self, plan: Plan) -> str | None:
-        """The grant that an earlier run made of the same plan and never heard of again, though it had arrived.
+    async def _given_already(self, plan: Plan, candidates: Sequence[str]) -> str | None:
+        """The one of these grants that holds, has no problem and says what is planned.
 
-        Whoever approves once more after a crash means the same consent, and would otherwise have given two, of which a
-        revocation ends one.
+        Whoever gives a consent once more after a crash means the same one, and would otherwise have given two, of which
+        a revocation ends one.
         """
-        session = self._session
-        for remembered in session.state.consents.given_by(session.did):
-            shown = None if remembered.acknowledged else await self._shown(remembered.id)
+        for grant_id in candidates:
+            shown = await self._shown(grant_id)
             if shown is not None:
-                report = await report_given(session, shown, self._scopes.names)
-                if report.live and self._says(report.statement.payload, plan):
+                report = await report_given(self._session, shown, self._scopes.names)
+                if report.live and report.problem is None and self._says(report.statement.payload, plan):
                     return report.id
         return None
 

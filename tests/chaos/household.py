@@ -41,7 +41,7 @@ SCOPES = ("allergies", "laboratory")
 PASSPHRASE = "a passphrase of the tests"
 LARGE = 70_000
 """Bytes; more than goes into the database, so that the body lies in the folder of blobs."""
-KEPT_EVENTS = 40
+KEPT_EVENTS = 10
 MONTH = 30 * 86_400
 
 
@@ -90,7 +90,7 @@ class Household:
     async def store(self) -> None:
         text = f"round {self.round}".encode()
         records = [NewRecord(body=text, media_type="text/plain", scope=scope) for scope in SCOPES]
-        if self.round % 2:
+        if self.round % 2 == 0:
             records.append(NewRecord(body=text * LARGE, media_type="text/plain", scope=SCOPES[0]))
         stored = await self.patient.add_records(records)
         self._keep(record=stored[0].record_id)

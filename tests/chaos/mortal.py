@@ -4,8 +4,8 @@
 
 A point is each request before it is sent, each answer before the client has it, each statement of SQL before SQLite
 runs it on the state file, and each file before it is renamed or linked into its place. They are counted from outside
-the code under test: by the transport beneath the client, and by Python's audit hooks. DIE_AT 0 lets the operation come
-to its end; then the program prints as JSON what came of it and the points that it has passed.
+the code under test: by the transport beneath the client, by SQLite's trace, and by Python's audit hooks. DIE_AT 0 lets
+the operation come to its end; then the program prints as JSON what came of it and the points that it has passed.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from client.state import ClientState
 from client.transport import Platform
 from tests.chaos.ledger import Observed
 
+_CONNECT = sqlite3.connect
 PATIENCE = 60.0
 """Seconds that a revocation waits for its receipts; it ends as soon as it has them."""
 
@@ -46,13 +47,16 @@ class Life:
         if len(self.passed) == self._die_at:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def hook(self, event: str, arguments: tuple[Any, ...]) -> None:
+    def hook(self, event: str, _arguments: tuple[Any, ...]) -> None:
         """See "Audit events table" in Python's documentation."""
-        if event == "sqlite3.connect/handle":
-            connection: sqlite3.Connection = arguments[0]
-            connection.set_trace_callback(self._statement)
-        elif event in ("os.rename", "os.link"):
+        if event in ("os.rename", "os.link"):
             self.point(event)
+
+    def connect(self, *arguments: Any, **options: Any) -> sqlite3.Connection:
+        """A connection as SQLite's module gives it, with a trace; the audit event of it comes too early for one."""
+        connection = _CONNECT(*arguments, **options)
+        connection.set_trace_callback(self._statement)
+        return connection
 
     def _statement(self, sql: str) -> None:
         # Reading leaves nothing behind.
@@ -98,5 +102,6 @@ if __name__ == "__main__":
     home, registry_url, wanted, about, number = sys.argv[1:]
     own = Life(int(number))
     sys.addaudithook(own.hook)
+    sqlite3.connect = own.connect
     came_of_it = asyncio.run(operate(Path(home), registry_url, wanted, about, own))
     sys.stdout.write(json.dumps({"result": came_of_it, "passed": own.passed}))

@@ -119,7 +119,7 @@ class Parties:
         return outcome
 
 
-@pytest.mark.timeout(3600 if WHOLE else 600)
+@pytest.mark.timeout(7200 if WHOLE else 1800)
 async def test_a_client_that_dies_at_any_point_goes_on_from_its_own_state(
     platform: EmbeddedPlatform, chaos_home: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -11,10 +11,12 @@ import stamina
 
 from client.author import Author
 from client.errors import GrantEnded, ServiceRefused, UnexpectedAnswer, UnknownGrant, VerificationFailed
+from client.patient import Patient
+from client.recipient import Recipient
 from client.state import ClientState
 from shared.schemas.records import GrantState
 from shared.statements import Revocation
-from shared.wire import Action
+from shared.wire import Action, Purpose
 from tests.unit.client.hiding import again, hide_grants, hide_revocations, note, sent, share
 from tests.unit.client.world import DAY, NOW, Problem, World, claims_of
 
@@ -54,7 +56,7 @@ def kill_after(world: World, line: str) -> None:
     stopped: list[str] = []
 
     def stop(what: str, answer: Any) -> Any:
-        if not stopped and what == line:
+        if not stopped and what.startswith(line):
             stopped.append(line)
             raise KeyboardInterrupt
         return answer
@@ -292,6 +294,17 @@ async def test_with_the_words_alone_what_is_hidden_is_not_known() -> None:
         await unknowing.grant(grant.id)
 
 
+async def ask(reader: Recipient, owner: Patient) -> str:
+    return await reader.request(
+        owner.session.did,
+        scopes=["allergies"],
+        actions=[Action.READ],
+        purpose=Purpose.TREAT,
+        reason="Planned treatment",
+        expires=NOW + DAY,
+    )
+
+
 # --- grants that may not have come about ----------------------------------------------------------------------------
 
 
@@ -341,6 +354,24 @@ async def test_a_grant_whose_answer_was_lost_is_not_given_twice(tmp_path: Path) 
     assert (repeated.state, repeated.shown, repeated.problem) == (GrantState.COMPLETE, True, None)
     # Whoever gives the same once more afterwards means it.
     assert (await share(second, reader)).id != repeated.id
+
+
+@pytest.mark.parametrize("place", ["POST /v1/grants", "GET /v1/grants/"])
+async def test_a_request_approved_once_more_after_a_crash_has_one_grant(tmp_path: Path, place: str) -> None:
+    """The answer was lost, or it had come and the command died while it waited for the receipts."""
+    world = World()
+    owner, reader = await world.patient(), await world.recipient()
+    await owner.add_records([note("a")])
+    request = await ask(reader, owner)
+    first = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    kill_after(world, place)
+    with pytest.raises(KeyboardInterrupt):
+        await first.approve(request, expires=NOW + 30 * DAY)
+    second = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    approved = await second.approve(request, expires=NOW + 30 * DAY + 60)
+    assert [grant.id for grant in await second.grants()] == [approved.id]
+    # In other terms it is another consent.
+    assert (await second.approve(request, expires=NOW + 3 * DAY)).id != approved.id
 
 
 @pytest.mark.parametrize("other", [{"scope": "medications"}, {"expires": NOW + 3 * DAY}])
