@@ -67,9 +67,9 @@ class Outcome:
 class Household:
     """The process of one household, started again whenever it was killed."""
 
-    def __init__(self, folder: Path, registry_url: str, seed: str, began: Callable[[str], None]) -> None:
+    def __init__(self, folder: Path, registry_url: str, began: Callable[[str], None]) -> None:
         self.folder = folder
-        self._command = [sys.executable, "-m", "tests.chaos.household", str(folder), registry_url, seed]
+        self._command = [sys.executable, "-m", "tests.chaos.household", str(folder), registry_url]
         self._began = began
         self._process: asyncio.subprocess.Process | None = None
         self.refused: Counter[str] = Counter()
@@ -111,13 +111,12 @@ class Household:
 class Campaign:
     """`run` goes through a plan. `say` hears of each kill."""
 
-    def __init__(self, platform: EmbeddedPlatform, folder: Path, seed: str, *, households: int) -> None:
+    def __init__(self, platform: EmbeddedPlatform, folder: Path, *, households: int) -> None:
         self._platform = platform
         self._begun = asyncio.Condition()
         self._steps: Counter[str] = Counter()
         self._households = [
-            Household(folder / f"household-{number}", platform.registry_url, f"{seed} {number}", self._note)
-            for number in range(households)
+            Household(folder / f"household-{number}", platform.registry_url, self._note) for number in range(households)
         ]
         self.outcome = Outcome()
 

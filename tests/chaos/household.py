@@ -1,6 +1,6 @@
 """Run as a program, and killed at any moment: a patient and a practice that go through the whole flow again and again.
 
-    python -m tests.chaos.household FOLDER REGISTRY_URL SEED
+    python -m tests.chaos.household FOLDER REGISTRY_URL
 
 Before each step it prints the step's name, so that whoever kills can aim. What has been done is in FOLDER: keystores
 and state files as the command line keeps them, and how far the round is in `progress.json`. After a kill the same
@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import random
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -48,12 +47,11 @@ MONTH = 30 * 86_400
 class Household:
     """Two parties and their connection. Every method named in `STEPS` may be repeated."""
 
-    def __init__(self, folder: Path, registry_url: str, seed: str) -> None:
+    def __init__(self, folder: Path, registry_url: str) -> None:
         self._folder = folder
         self._progress: dict[str, Any] = {"round": 0, "step": 0}
         if (folder / "progress.json").exists():
             self._progress = json.loads((folder / "progress.json").read_bytes())
-        self._chance = random.Random(f"{seed} {self.round}")
         platform = Platform(registry_url, transport=Observed(folder / "ledger.jsonl"))
         self._patient_session = _session(folder / "patient", platform)
         self._practice_session = _session(folder / "practice", platform)
@@ -206,5 +204,5 @@ def _session(folder: Path, platform: Platform) -> Session:
 
 
 if __name__ == "__main__":
-    home, url, seed_of_all = sys.argv[1:]
-    asyncio.run(Household(Path(home), url, seed_of_all).run())
+    home, url = sys.argv[1:3]
+    asyncio.run(Household(Path(home), url).run())

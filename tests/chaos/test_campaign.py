@@ -36,7 +36,7 @@ async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(
     platform: EmbeddedPlatform, chaos_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr("client.embedded.platform.WATCH_SECONDS", 0.1)
-    campaign = Campaign(platform, chaos_home, SEED, households=HOUSEHOLDS)
+    campaign = Campaign(platform, chaos_home, households=HOUSEHOLDS)
 
     def say(line: str) -> None:
         with capsys.disabled():
