@@ -24,8 +24,8 @@ from starlette.types import Scope
 from shared.errors import PcehrError, TooManyRequests, Unauthenticated
 from shared.tokens import Caller
 
-MAX_BUCKETS = 50_000
-"""Of each kind; beyond it the one that was charged longest ago is taken for full. Some 10 MB."""
+MAX_BUCKETS = 20_000
+"""Of each kind; beyond it the one that was charged longest ago is taken for full. Some 9 MiB."""
 REFUSED_COST = 10
 """What a refused request costs the address that it came from, where nobody answers for it."""
 IPV6_PREFIX = 64
