@@ -49,7 +49,7 @@ unit: $(READY)
 
 # None of these does arithmetic with Umbral that the others do not do as well: tests/e2e runs the platform too, and
 # tests/unit/client and tests/unit/crypto make and read all keys.
-WITHOUT_UMBRAL := $(addprefix tests/,attacks authorisation browser canaries chaos consent_model fuzz http_fuzz races simulation) \
+WITHOUT_UMBRAL := $(addprefix tests/,attacks authorisation browser canaries chaos consent_model fuzz http_fuzzing races simulation) \
 	tests/services/db tests/services/log tests/services/plans tests/services/registry \
 	$(addprefix tests/unit/,audit cli db demo deploy embedded evidence fhir hygiene transparency web)
 

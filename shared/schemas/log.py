@@ -44,7 +44,10 @@ class InclusionIn(Body):
     leaves: list[wire.Hash] = Field(
         min_length=1, max_length=MAX_LEAVES, description="SHA-256(00 || data) of each leaf, 32 bytes in base64url."
     )
-    size: Size = Field(description="The size of the last checkpoint that you accepted; 0 if there is none.")
+    # A number and nothing that can be read as one: what the schema does not allow is refused.
+    size: Size = Field(
+        strict=True, description="The size of the last checkpoint that you accepted; 0 if there is none."
+    )
 
 
 class Inclusion(Body):
