@@ -106,15 +106,15 @@ async def sent(scene: Scene) -> Ask:
     return Ask("/v1/disclosure-requests", params={"box": "sent", "limit": 100}, shows=scene.case.request)
 
 
-@attempt("records", "POST /v1/denials", "denies the recipient's request", changes=State)
+@attempt("records", "POST /v1/denials", "denies the recipient's request")
 async def deny(scene: Scene) -> Ask:
-    statement = scene.caller.denial(scene.case.recipient, scene.case.request_id, now=scene.now)
+    statement = scene.caller.denial(scene.case.recipient, await _to_be_denied(scene), now=scene.now)
     return Ask("/v1/denials", json={"statement": statement})
 
 
-@attempt("records", "POST /v1/denials", "what the patient has signed", changes=State)
+@attempt("records", "POST /v1/denials", "what the patient has signed")
 async def deny_for_the_patient(scene: Scene) -> Ask:
-    statement = scene.cast.owner.denial(scene.case.recipient, scene.case.request_id, now=scene.now)
+    statement = scene.cast.owner.denial(scene.case.recipient, await _to_be_denied(scene), now=scene.now)
     return Ask("/v1/denials", json={"statement": statement})
 
 
@@ -215,3 +215,10 @@ def _writing(scene: Scene, grant: str) -> Ask:
     named = None if scene.role is Role.OWNER else grant
     record = scene.caller.record(owner, "allergies", grant=named, now=scene.now)
     return Ask("/v1/records", json={"records": [record.as_json()]})
+
+
+async def _to_be_denied(scene: Scene) -> str:
+    """The request that the grant answers; where it is still open, a new one for the patient, who does deny it."""
+    if scene.case.state is State.REQUESTED and scene.role is Role.OWNER:
+        return await scene.cast.asked(scene.case.recipient)
+    return scene.case.request_id

@@ -63,18 +63,26 @@ class Cast:
     """The grant that each recipient holds or held, by its DID."""
     cases: dict[State, Case] = field(default_factory=dict)
     spares: dict[State, list[Case]] = field(default_factory=lambda: defaultdict(list))
-    """Grants in a state, each for one thing tried that changes it."""
+    """Grants in a state, each for one operation that changes it."""
     stale_tokens: dict[tuple[str, str], str] = field(default_factory=dict)
     """Access tokens that have expired, by DID and service."""
     leaves: dict[str, str] = field(default_factory=dict)
     """For each service the hash of a leaf of its log."""
-    _taken: dict[tuple[State, str], Case] = field(default_factory=dict)
+    _taken: dict[tuple[State, str, str], Case] = field(default_factory=dict)
 
-    def spare(self, state: State, attempt: str) -> Case:
-        """A grant in this state with which nothing else is tried than this."""
-        if (state, attempt) not in self._taken:
-            self._taken[state, attempt] = self.spares[state].pop()
-        return self._taken[state, attempt]
+    def spare(self, state: State, service: str, operation: str) -> Case:
+        """A grant in this state with which nothing else is tried than this operation."""
+        place = (state, service, operation)
+        if place not in self._taken:
+            self._taken[place] = self.spares[state].pop()
+        return self._taken[place]
+
+    async def asked(self, recipient: TestParty) -> str:
+        """The id of a new request of the recipient's to the patient."""
+        statement = recipient.disclosure_request(self.owner, now=self.platform.clock())
+        path = "/v1/disclosure-requests"
+        await self.platform.ask("POST", "records", path, recipient, json={"statement": statement})
+        return id_of(statement)
 
     async def written(self, author: TestParty, record: SealedRecord) -> SealedRecord:
         """The record, stored."""

@@ -50,15 +50,15 @@ def tried(attempt: Attempt) -> Tried:
 
 
 def spares(matrix: Iterable[Attempt]) -> Counter[State]:
-    """How many grants of each state the matrix uses up: one for all roles that may do what changes it, since whose
-    token they show, if any, makes no difference there, or else they are refused."""
+    """How many grants of each state the matrix uses up: one for each operation that changes it. The patient does so
+    again and again with different tokens, or none, and the first time finds the grant as it was."""
     used = {
-        (state, attempt.name)
+        (state, attempt.service, attempt.operation)
         for attempt in matrix
         for role, state, outcome in attempt.cells()
         if tried(attempt).uses_up(role, state, outcome)
     }
-    return Counter(state for state, _ in used)
+    return Counter(state for state, _, _ in used)
 
 
 async def disagreements(cast: Cast, attempt: Attempt) -> list[Disagreement]:
@@ -68,7 +68,7 @@ async def disagreements(cast: Cast, attempt: Attempt) -> list[Disagreement]:
     async def cell(role: Role, state: State, expected: Outcome) -> Disagreement | None:
         what = tried(attempt)
         changed = what.uses_up(role, state, expected)
-        case = cast.spare(state, attempt.name) if changed else cast.cases[state]
+        case = cast.spare(state, attempt.service, attempt.operation) if changed else cast.cases[state]
         scene = Scene(cast, case, role, caller_of(role, cast, case, what.who))
         async with few:
             said = await _said(scene, attempt, await what.build(scene), expected)
