@@ -22,8 +22,13 @@ def text_of(response: httpx.Response, body: bytes) -> str:
         text = body.decode()
     except UnicodeDecodeError:
         text = b64url(body)
+    return f"{headers}\n{opened(text)}"
+
+
+def opened(text: str) -> str:
+    """The text, and the claims of every statement in it in clear."""
     claims = [base64.urlsafe_b64decode(found + "=" * (-len(found) % 4)) for found in _STATEMENT.findall(text)]
-    return "\n".join([headers, text, *(claim.decode("utf-8", "replace") for claim in claims)])
+    return "\n".join([text, *(claim.decode("utf-8", "replace") for claim in claims)])
 
 
 def things_of_the_patient(cast: Cast) -> set[str]:
@@ -45,13 +50,14 @@ def private_things(cast: Cast) -> set[str]:
 
 
 def own_things(cast: Cast, caller: TestParty) -> set[str]:
-    """Of the private things, those that the caller has been told: its grant, its requests, what it holds them over."""
+    """Of the private things, those that the caller knows: its grant, its requests, and what it has named itself."""
     own = cast.own_grants.get(caller.did)
     found = set() if own is None else {own.id, own.token}
     for case in cast.cases.values():
         if case.recipient is caller and case.request is not None:
             found |= {case.request, case.request_id}
-    return found
+    sent = "\n".join(cast.sent[caller.did])
+    return found | {thing for thing in private_things(cast) if thing in sent}
 
 
 def _things_of(record: SealedRecord) -> Iterator[str]:

@@ -68,6 +68,8 @@ class Cast:
     """Access tokens that have expired, by DID and service."""
     leaves: dict[str, str] = field(default_factory=dict)
     """For each service the hash of a leaf of its log."""
+    sent: dict[str, list[str]] = field(default_factory=lambda: defaultdict(list))
+    """What each party has sent, by its DID: what a log shows it of that tells it nothing new."""
     _taken: dict[tuple[State, str, str], Case] = field(default_factory=dict)
 
     def spare(self, state: State, service: str, operation: str) -> Case:

@@ -84,12 +84,14 @@ async def _said(scene: Scene, attempt: Attempt, ask: Ask, expected: Outcome) -> 
     headers = dict(ask.headers) | await _bearer(scene, attempt.service)
     url = scene.cast.platform.urls[attempt.service] + ask.path
     http = scene.cast.platform.http
+    scene.cast.sent[scene.caller.did].append(answers.opened(f"{ask.path} {ask.params} {json.dumps(ask.json)}"))
+    awaited = ask.shows if expected.word == "shown" else None
     deadline = time.monotonic() + PATIENCE
     while True:
         async with http.stream(
             method, url, params=dict(ask.params), json=ask.json, data=ask.form, content=ask.content, headers=headers
         ) as response:
-            body = await _body(response)
+            body = await _body(response, awaited)
         if not to_be_repeated(response.status_code, body) or time.monotonic() > deadline:
             break
         await asyncio.sleep(0.2)
@@ -137,15 +139,16 @@ def _forbidden(scene: Scene, expected: Outcome, ask: Ask) -> set[str]:
     return answers.private_things(cast) - answers.own_things(cast, caller)
 
 
-async def _body(response: httpx.Response) -> bytes:
-    """The body; of a stream, which has no end, what comes before it falls silent."""
+async def _body(response: httpx.Response, awaited: str | None) -> bytes:
+    """The body; of a stream, which has no end, what comes before it falls silent, and what is awaited in any case."""
     if not response.headers.get("content-type", "").startswith("text/event-stream"):
         return await response.aread()
     body = b""
     chunks = response.aiter_bytes()
-    with suppress(TimeoutError):
+    with suppress(TimeoutError, StopAsyncIteration):
         while True:
-            body += await asyncio.wait_for(anext(chunks), SILENCE)
+            still = awaited is not None and awaited.encode() not in body
+            body += await asyncio.wait_for(anext(chunks), PATIENCE if still else SILENCE)
     return body
 
 

@@ -9,8 +9,12 @@ from tests.authorisation.matrix import Attempt, check_operations, load
 from tests.authorisation.run import disagreements
 from tests.services.loopback import Loopback
 
-pytestmark = pytest.mark.timeout(1200)
-"""Seconds; the first test waits until everything is prepared."""
+pytestmark = [
+    # Seconds; the first test waits until everything is prepared.
+    pytest.mark.timeout(1200),
+    # What asyncio says of a connection between services that was given up while it was being made.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def test_the_matrix_has_every_operation_of_the_documents_and_no_other(

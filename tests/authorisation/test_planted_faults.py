@@ -26,8 +26,12 @@ from tests.authorisation.cast import Cast
 from tests.authorisation.matrix import Attempt, Outcome, Role, State
 from tests.authorisation.run import disagreements
 
-pytestmark = pytest.mark.timeout(1200)
-"""Seconds; the first test waits until everything is prepared."""
+pytestmark = [
+    # Seconds; the first test waits until everything is prepared.
+    pytest.mark.timeout(1200),
+    # What asyncio says of a connection between services that was given up while it was being made.
+    pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning"),
+]
 
 
 def nothing(*_: object, **__: object) -> None:
