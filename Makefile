@@ -9,7 +9,7 @@ READY := $(VENV)/.ready
 COMPOSE = $$(docker compose version >/dev/null 2>&1 && echo docker compose || echo docker-compose)
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
-.PHONY: help setup demo up test lint types contracts unit unit-umbral fuzz-parsers bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures fuzz-consent fuzz-revocation races clean
+.PHONY: help setup demo up test lint types contracts unit unit-umbral fuzz-parsers bench lock audit soak vectors examples engine compose-up compose-demo compose-down compose-test chaos plans browser-test pictures fuzz fuzz-http fuzz-consent fuzz-revocation races clean
 
 help: ## List the targets.
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-16s %s\n", $$1, $$2}'
@@ -62,6 +62,11 @@ bench: $(READY) ## Measure the platform beside its limits and write bench/result
 # FUZZ passes options on, such as FUZZ='--executions 10000 --only "statement*"'; python -m tests.fuzz --help lists them.
 fuzz-parsers: $(READY) ## A million executions of every decoder of untrusted bytes.
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
+
+fuzz: fuzz-http ## Try hostile input for a long time.
+
+fuzz-http: $(READY) ## Every operation of every service under Schemathesis, 500 examples of each.
+	@PCEHR_FUZZ_EXAMPLES=500 $(BIN)/pytest -n 0 --timeout 0 tests/http_fuzzing
 
 lock: ## Write requirements/*.txt anew from pyproject.toml (needs uv).
 	@uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-annotate --no-header pyproject.toml -o requirements/runtime.txt

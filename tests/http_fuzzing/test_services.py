@@ -1,0 +1,63 @@
+"""Every operation of every service under Schemathesis: no server error, no undocumented status, nothing that does not
+fit its schema; for a patient, a recipient, a proxy, and whoever has no token.
+
+`PCEHR_FUZZ_EXAMPLES` is how many examples of each operation are tried (`make fuzz-http`); without it there are few, and
+each service is called by those alone who can do most there, and by whoever has no token.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.http_fuzzing.conftest import Prepared
+from tests.http_fuzzing.fuzz import Run, fuzz
+
+EXAMPLES = int(os.environ.get("PCEHR_FUZZ_EXAMPLES", "2"))
+ENOUGH = 100
+"""Examples of each operation from which on every one must have been carried out at least once."""
+REPORT = os.environ.get("PCEHR_FUZZ_REPORT")
+"""The file that figures are added to, if any."""
+SPEAKERS: tuple[str | None, ...] = ("patient", "recipient", "second", None)
+FEW: dict[str, tuple[str | None, ...]] = {
+    "registry": ("patient",),
+    "records": ("patient", None),
+    "proxy": ("recipient",),
+}
+
+
+@pytest.mark.timeout(0)
+@pytest.mark.parametrize("service", ["registry", "records", "proxy"])
+async def test_nothing_breaks(prepared: Prepared, tmp_path: Path, service: str) -> None:
+    runs = [
+        await _run(prepared, service, speaker, tmp_path)
+        for speaker in (SPEAKERS if EXAMPLES >= ENOUGH else FEW[service])
+    ]
+    if EXAMPLES >= ENOUGH:
+        document = prepared.platform.apps[service].openapi()
+        operations = {
+            f"{method.upper()} {path}"
+            for path, methods in document["paths"].items()
+            for method in methods
+            if path != "/v1/me/events"
+        }
+        assert operations - set[str]().union(*(run.succeeded() for run in runs)) == set()
+
+
+async def _run(prepared: Prepared, service: str, speaker: str | None, folder: Path) -> Run:
+    platform = prepared.platform
+    known = await prepared.known(service, speaker or "patient")
+    token = None if speaker is None else await platform.token(prepared.parties[speaker], service)
+    run = await fuzz(platform.urls[service], known, token, examples=EXAMPLES, folder=folder)
+    name = f"{service}, {speaker or 'no token'}"
+    if REPORT is not None:
+        _report(f"{name}: {run.requests} requests\n{run.table()}\n", Path(REPORT))
+    assert run.clean, f"{name}\n{run.output}"
+    return run
+
+
+def _report(text: str, path: Path) -> None:
+    with path.open("a", encoding="utf-8") as report:
+        report.write(text)
