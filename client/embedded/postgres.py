@@ -457,6 +457,9 @@ class EmbeddedPostgres:
             "synchronous_commit": "on",
             "password_encryption": "scram-sha-256",
             "max_connections": "200",
+            # A segment of the write-ahead log that is not needed any more goes away with what has been erased since;
+            # one that is kept for reuse would hold it for as long as it waits.
+            "wal_recycle": "off",
             # The default lies in /dev/shm, outside the data folder and often tiny in containers.
             "dynamic_shared_memory_type": "mmap",
             "timezone": "UTC",

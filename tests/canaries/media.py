@@ -134,12 +134,13 @@ class Capture:
 
     def ports(self) -> set[int]:
         """The ports that something was sent from."""
-        return {struct.unpack("!H", flow[:2])[0] for flow in self._flows}
+        return {struct.unpack("!H", flow[:2])[0] for flow in list(self._flows)}
 
     def streams(self) -> Iterator[bytes]:
         """Each direction of each connection, in the order of its bytes."""
-        for flow in self._flows.values():
-            yield b"".join(flow[number] for number in sorted(flow))
+        for flow in list(self._flows.values()):
+            segments = dict(flow)
+            yield b"".join(segments[number] for number in sorted(segments))
             yield _BREAK
 
     def lost(self) -> int:

@@ -88,10 +88,16 @@ async def _holding(url: str, planted: bytes) -> AsyncIterator[None]:
         writer.close()
 
 
-@pytest.fixture(scope="module")
-async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+def _home() -> Path:
+    """Not pytest's folder: root's is closed to the user that Postgres runs as."""
     folder = Path(tempfile.mkdtemp(prefix="pcehr-canaries-"))
     folder.chmod(0o711)
+    return folder
+
+
+@pytest.fixture(scope="module")
+async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
+    folder = _home()
     known = Secrets([PLANTED])
     try:
         with _talkative():
@@ -126,14 +132,12 @@ def beside_planted(found: Iterable[Needle]) -> set[Needle]:
 
 
 async def test_databases_hold_no_secret(scene: Scene) -> None:
-    planted = scene.superuser
     await scene.execute(
         "CREATE TABLE planted (value bytea)", f"INSERT INTO planted VALUES ('\\x{PLANTED.value.hex()}')"
     )
     pieces = [piece for url in await scene.databases() for piece in await media.dump(url)]
     assert len(pieces) > 1_000
     assert beside_planted(scene.search.found(pieces)) == set()
-    assert planted
 
 
 async def test_files_of_the_database_hold_no_secret(scene: Scene) -> None:
@@ -148,9 +152,9 @@ async def test_files_of_the_database_hold_no_secret(scene: Scene) -> None:
 def test_logs_hold_no_secret(scene: Scene) -> None:
     logs = scene.platform.home / "logs"
     said = b"".join(media.files(logs))
-    assert b'"debug"' in said.lower()
-    with (logs / "planted.log").open("wb") as log:
-        log.write(PLANTED.value.hex().encode())
+    assert len(list(logs.iterdir())) == len(scene.platform.pids)
+    assert said.count(b"Started server process") == len(scene.platform.pids)
+    (logs / "planted.log").write_bytes(PLANTED.value.hex().encode())
     assert beside_planted(scene.search.found(media.files(logs))) == set()
 
 
@@ -197,26 +201,29 @@ async def test_traffic_and_refusals_hold_no_secret(scene: Scene) -> None:
     assert beside_planted(scene.search.found(refusals)) == set()
 
 
-async def test_an_erased_share_leaves_the_tables_and_after_a_vacuum_the_heap(scene: Scene) -> None:
-    """Measured where a sceptic would look: the rows as they rest, encrypted, and the share itself."""
+async def test_an_erased_share_leaves_tables_heap_and_write_ahead_log(scene: Scene) -> None:
+    """Measured where a sceptic would look, by the encrypted rows as they rest; the share itself never was there.
+
+    While the grant lives they are in heap and log, so the search would see them afterwards too. A vacuum takes them out
+    of the heap (but for the row that was written last, where others of the page live on, until its place is taken), and
+    the checkpoint after the log has gone on to another segment takes them out of the log, since none is recycled.
+    """
     rows = await _rows_of_kfrags(scene)
     assert len(rows) == 3
     sealed = Search([Needle("kfrag at rest", row) for row in rows])
+    heap, log = scene.pgdata / "base", scene.pgdata / "pg_wal"
     await scene.execute("CHECKPOINT")
-    assert sealed.found(media.files(scene.pgdata / "base"))
-    assert sealed.found(media.files(scene.pgdata / "pg_wal"))
-    report = await scene.story.patient.revoke(scene.story.grant.id, wait_seconds=30)
+    assert len(sealed.found(media.files(heap))) == 3
+    assert len(sealed.found(media.files(log))) == 3
+    report = await scene.story.patient.revoke(scene.story.grant.id, wait_seconds=60)
     assert report.state == "sealed"
     assert await _rows_of_kfrags(scene) == []
     for url in await scene.databases():
         if "proxy" in urlsplit(url).path:
-            await scene.execute("VACUUM", "CHECKPOINT", url=url)
-    left = {part: len(sealed.found(media.files(scene.pgdata / part))) for part in ("base", "pg_wal")}
-    print("LEFT", left)
-    await scene.execute("SELECT pg_switch_wal()", "CHECKPOINT", "SELECT pg_switch_wal()", "CHECKPOINT")
-    left = {part: len(sealed.found(media.files(scene.pgdata / part))) for part in ("base", "pg_wal")}
-    print("LEFT after switch", left)
-    assert scene.search.found(media.files(scene.pgdata)) <= {PLANTED}
+            await scene.execute("VACUUM kfrags", url=url)
+    await scene.execute("SELECT pg_switch_wal()", "CHECKPOINT")
+    assert sealed.found(media.files(heap)) == set()
+    assert sealed.found(media.files(log)) == set()
 
 
 async def _rows_of_kfrags(scene: Scene) -> list[bytes]:

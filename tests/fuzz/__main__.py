@@ -37,7 +37,7 @@ except ImportError:  # No wheel for this interpreter or system.
 if atheris is None:
     from tests.fuzz.decoders import ALL
 else:
-    sys.stderr = open(os.devnull, "w")  # noqa: SIM115  # Atheris names every module that it instruments.
+    sys.stderr = Path(os.devnull).open("w")  # noqa: SIM115  # Atheris names every module that it instruments.
     try:
         with atheris.instrument_imports(include=["shared", "client", "services"]):
             from tests.fuzz.decoders import ALL
@@ -136,7 +136,13 @@ def _guided(decoder: Decoder, one: object, seed: int) -> None:
     quiet = os.open(os.devnull, os.O_WRONLY)
     os.dup2(quiet, 2)
     longest = max(LIMIT, *(2 * len(sample) for sample in samples))
-    arguments = [f"-seed={seed % 2**31 or 1}", f"-max_len={longest}", "-verbosity=0", "-timeout=3600", "-rss_limit_mb=0"]
+    arguments = [
+        f"-seed={seed % 2**31 or 1}",
+        f"-max_len={longest}",
+        "-verbosity=0",
+        "-timeout=3600",
+        "-rss_limit_mb=0",
+    ]
     arguments.append(f"-artifact_prefix={FOUND}/")
     atheris.Setup([sys.argv[0], *arguments, str(corpus)], one, custom_mutator=change)
     atheris.Fuzz()

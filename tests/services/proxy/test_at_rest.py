@@ -100,6 +100,12 @@ async def test_kfrags_of_a_grant_that_ended_a_day_ago_are_erased(world: World) -
     refused(await world.reencrypt(grant, (0, world.envelope())), 403, "grant_expired")
 
 
+async def test_postgres_clears_up_after_every_erased_kfrag(world: World) -> None:
+    """A vacuum that waits for fifty dead rows, as is usual, never comes to a proxy with few grants."""
+    [row] = await world.rows("SELECT reloptions FROM pg_class WHERE relname = 'kfrags'")
+    assert sorted(row["reloptions"]) == ["autovacuum_vacuum_scale_factor=0", "autovacuum_vacuum_threshold=0"]
+
+
 def test_the_identity_shows_no_secret_and_cannot_be_carried_away() -> None:
     identity = identity_from_seed(bytes(32))
     assert repr(identity) == str(identity) == "<ProxyIdentity: secret>"
