@@ -15,6 +15,7 @@ from pathlib import Path
 import asyncpg
 
 _PIECE = 8 * 1024 * 1024
+_PAGE = 4_096
 _BREAK = bytes(64)
 """Stands between two places that are not next to each other."""
 _MAPPING = re.compile(r"([0-9a-f]+)-([0-9a-f]+) (\S{4}) \S+ \S+ \S+\s*(.*)")
@@ -76,16 +77,19 @@ def memory(process: int, *, shared: bool = True) -> Iterator[bytes]:
 
 
 def _region(descriptor: int, start: int, end: int) -> Iterator[bytes]:
+    size = _PIECE
     while start < end:
         try:
-            piece = os.pread(descriptor, min(_PIECE, end - start), start)
+            piece = os.pread(descriptor, min(size, end - start), start)
         except OSError:
-            # Unmapped meanwhile, or a page that cannot be read.
-            return
+            # Somewhere in here is a page that was taken away meanwhile: what stands around it is read page by page.
+            start, size = (start + _PAGE, size) if size == _PAGE else (start, _PAGE)
+            continue
         if not piece:
+            # The process has ended.
             return
         yield piece
-        start += len(piece)
+        start, size = start + len(piece), size if size == _PIECE or start % _PIECE else _PIECE
 
 
 class Capture:

@@ -212,6 +212,10 @@ async def test_an_erased_share_leaves_tables_heap_and_write_ahead_log(scene: Sce
     assert len(rows) == 3
     sealed = Search([Needle("kfrag at rest", row) for row in rows])
     heap, log = scene.pgdata / "base", scene.pgdata / "pg_wal"
+    for url in await scene.databases():
+        if "proxy" in urlsplit(url).path:
+            # Written once more, since the log may have left behind by now what it said of the first time.
+            await scene.execute("UPDATE kfrags SET sealed = sealed", url=url)
     await scene.execute("CHECKPOINT")
     assert len(sealed.found(media.files(heap))) == 3
     assert len(sealed.found(media.files(log))) == 3
