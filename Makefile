@@ -63,7 +63,7 @@ bench: $(READY) ## Measure the platform beside its limits and write bench/result
 fuzz-parsers: $(READY) ## A million executions of every decoder of untrusted bytes.
 	@$(BIN)/python -m tests.fuzz $(FUZZ)
 
-fuzz: fuzz-http ## Try hostile input for a long time.
+fuzz: fuzz-http fuzz-parsers fuzz-consent fuzz-revocation ## Try hostile input, sequences of consent and faults for a long time (a day).
 
 fuzz-http: $(READY) ## Every operation of every service under Schemathesis, 500 examples of each.
 	@PCEHR_FUZZ_EXAMPLES=500 $(BIN)/pytest -n 0 --timeout 0 tests/http_fuzzing

@@ -44,9 +44,9 @@ class Disclosures:
         `NotFound` or `NotEnoughProxies` besides what any statement may raise; nothing is disclosed then.
         """
         request, _ = await self._statements.verified(caller, token, ReencryptionRequest, role=Role.RECIPIENT)
-        # For its refusal only: a request asked before is asked again, since the proxies keep what they answered.
-        await self._statements.earlier_answer(request)
         async with self._statements.store.reading() as repository:
+            # For its refusal only: a request asked before is asked again, since the proxies keep what they answered.
+            await repository.journal.received_at(request)
             terms = (await repository.grants.terms([request.payload.grant])).get(request.payload.grant)
         if terms is None:
             raise UnknownGrant
