@@ -235,7 +235,7 @@ def _after(said: str) -> None:
 
 
 _app = FastAPI()
-problems.install(_app)
+problems.install(_app, lambda _: None)
 _service = problems.CatchAll(BodyLimit(_app, {}))
 
 
