@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import ctypes
 import os
@@ -163,6 +164,14 @@ class Capture:
             segments = dict(flow)
             yield b"".join(segments[number] for number in sorted(segments))
             yield _BREAK
+
+    async def caught_up_with(self, last: bytes, tries: int = 120) -> None:
+        """Returns when the answer that holds this has been taken in as well, up to a minute."""
+        for _ in range(tries):
+            if any(b"HTTP/1.1 4" in stream and last in stream for stream in self.streams()):
+                return
+            await asyncio.sleep(0.5)
+        raise AssertionError("what was sent last has not been seen")
 
     def lost(self) -> int:
         """Frames that came too fast to be taken."""

@@ -191,7 +191,7 @@ async def test_traffic_and_refusals_hold_no_secret(scene: Scene) -> None:
     async with httpx.AsyncClient(trust_env=False) as http:
         refusal = await http.post(f"{scene.platform.registry_url}/v1/patients", json={PLANTED.value.hex(): 1})
     assert PLANTED.value.hex() in refusal.text
-    await asyncio.sleep(1)
+    await scene.capture.caught_up_with(PLANTED.value.hex().encode())
     assert scene.capture.lost() == 0
     ports = {urlsplit(url).port for url in (*scene.platform.urls.values(), scene.superuser)}
     assert ports <= scene.capture.ports()
