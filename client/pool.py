@@ -53,7 +53,8 @@ class EnvelopePool:
 
     async def open(self, keys: OpeningKeys, envelopes: Sequence[Envelope]) -> list[Unwrapped]:
         """What becomes of each envelope, in order. The part of a worker that dies is done here."""
-        workers = [] if self._starting is None else await self._starting
+        # Shielded, since whoever gives up waiting for workers must not keep the others from getting, and ending, them.
+        workers = [] if self._starting is None else await asyncio.shield(self._starting)
         if not workers or any(not envelope.fits for envelope in envelopes):
             return await asyncio.to_thread(open_envelopes, keys, list(envelopes))
         count = len(workers)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import sys
 from dataclasses import replace
@@ -54,6 +55,20 @@ async def test_the_part_of_a_dead_worker_is_done_here(one: Made, envelopes: list
         for worker in await workers._starting:
             worker._process.kill()
         assert await workers.open(one.keys, envelopes) == open_envelopes(one.keys, envelopes)
+
+
+@pytest.mark.usefixtures("_at_once")
+async def test_who_gives_up_waiting_for_workers_takes_them_from_nobody(one: Made, envelopes: list[Envelope]) -> None:
+    async with EnvelopePool() as workers:
+        workers.expect(len(envelopes))
+        waiting = asyncio.create_task(workers.open(one.keys, envelopes))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await waiting
+        assert await workers.open(one.keys, envelopes) == open_envelopes(one.keys, envelopes)
+        assert workers._starting is not None
+        assert len(await workers._starting) == 2
 
 
 @pytest.mark.usefixtures("_at_once")
