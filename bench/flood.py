@@ -204,8 +204,8 @@ def _rubbish(path: str) -> bytes:
 
 
 def _too_large(path: str) -> bytes:
-    """Only the announcement: whoever waits for the body loses."""
-    return request("POST", path, headers=_JSON | {"content-length": str(2**30)})
+    """Only the announcement: whoever waits for the body loses. Nothing else could follow on this connection."""
+    return request("POST", path, headers=_JSON | {"content-length": str(2**30), "connection": "close"})
 
 
 async def _throughput(target: Target, elsewhere: ProcessPoolExecutor, rounds: int, seconds: float) -> Figure:
@@ -270,7 +270,7 @@ async def _flooding(url: str, invalid: Sequence[bytes], rate: float, seconds: fl
                 break
             try:
                 statuses[await connection.ask(invalid[number // FLOOD_CONNECTIONS % len(invalid)])] += 1
-            except (asyncio.IncompleteReadError, ConnectionError):
+            except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
                 statuses[0] += 1
         connection.close()
 

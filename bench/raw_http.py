@@ -11,6 +11,8 @@ from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 HOST = "127.0.0.1"
+ANSWER_SECONDS = 30.0
+"""A service that takes longer does not answer."""
 
 
 def request(method: str, path: str, body: bytes = b"", headers: Mapping[str, str] | None = None) -> bytes:
@@ -37,14 +39,15 @@ class Connection:
             self._streams = await asyncio.open_connection(HOST, self._port, local_addr=(self._source, 0))
         reader, writer = self._streams
         try:
-            writer.write(request)
-            head = await reader.readuntil(b"\r\n\r\n")
-            headers = head.lower()
-            length = headers.partition(b"content-length: ")[2].partition(b"\r\n")[0]
-            await reader.readexactly(int(length or 0))
+            async with asyncio.timeout(ANSWER_SECONDS):
+                writer.write(request)
+                head = await reader.readuntil(b"\r\n\r\n")
+                headers = head.lower()
+                length = headers.partition(b"content-length: ")[2].partition(b"\r\n")[0]
+                await reader.readexactly(int(length or 0))
             if b"connection: close" in headers:
                 self.close()
-        except (asyncio.IncompleteReadError, ConnectionError):
+        except (asyncio.IncompleteReadError, ConnectionError, TimeoutError):
             self.close()
             raise
         return int(head[9:12])
