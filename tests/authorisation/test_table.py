@@ -105,6 +105,7 @@ def test_the_grant_plays_a_part_in_everything_about_records_and_consent() -> Non
     without = {operation for operation, entries in data.items() if not any(one.get("grant") for one in entries)}
     assert {name.partition(" ")[2] for name in without} == {
         "/v1/me/records",
+        "/v1/disclosure-requests",
         "/v1/blobs/{sha256}",
         "/v1/me/audit",
         "/v1/me/audit/erasures",
