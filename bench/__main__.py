@@ -23,7 +23,7 @@ from rich.table import Table
 from bench.figure import Effort, Figure
 from shared.crypto.umbral import engine_name
 
-CHAPTERS = ("proxy", "records", "cost")
+CHAPTERS = ("proxy", "records", "client", "cost", "engines", "flood", "at_scale", "soak")
 """Modules of this package, in the order in which they run."""
 RESULTS = Path(__file__).with_name("results.json")
 QUICK_ROUNDS = 2
