@@ -18,6 +18,7 @@ from hypothesis import strategies as hs
 from schemathesis import Case, HookContext, Response
 
 from shared.encoding import b64url, sha256
+from shared.errors import PcehrError
 from shared.jose import parse
 from shared.statements import KeyEntry
 from tests.http_fuzzing.parties import Stage
@@ -46,6 +47,8 @@ def before_generate_body(context: HookContext, strategy: hs.SearchStrategy[Any])
 @schemathesis.hook
 def flatmap_path_parameters(context: HookContext, path_parameters: dict[str, Any]) -> hs.SearchStrategy[Any]:
     """Every other path leads to something that is there."""
+    if not path_parameters:
+        return hs.just(path_parameters)
     known = stage.known
     there = {"did": stage.speaker.did, "record": known.record, "grant": known.grant, "sha256": known.body_hash}
     real = {name: there.get(name, value) for name, value in path_parameters.items()}
@@ -82,7 +85,7 @@ def _issuer(token: object) -> str | None:
     try:
         claims = json.loads(parse(str(token), typ=KeyEntry.typ, max_size=KeyEntry.max_size).unverified_payload)
         return str(claims["iss"])
-    except (ValueError, KeyError, TypeError, Exception):
+    except (PcehrError, ValueError, KeyError, TypeError):
         return None
 
 
