@@ -40,6 +40,9 @@ DEFAULT_LIFETIME = 90 * 86_400
 SAME_END_SECONDS = 86_400
 """By how much the end of a grant given already may lie before the one wanted now."""
 
+_PASSING = frozenset({"proxy_unreachable", "unavailable", "database_unavailable", "registry_unavailable"})
+"""What keeps a share from a proxy for a while and not for good: the records service goes on trying."""
+
 _WAIT_FOR_RECEIPTS = 15.0
 _FIRST_POLL_SECONDS = 0.02
 _LONGEST_POLL_SECONDS = 0.2
@@ -246,7 +249,7 @@ class Consents:
         return replace(report, first_choice=first_choice)
 
     async def _given_already(self, plan: Plan, candidates: Sequence[str]) -> str | None:
-        """The one of these grants that holds, has no problem and says what is planned.
+        """The one of these grants that holds, that no proxy has refused for good, and that says what is planned.
 
         Whoever gives a consent once more after a crash means the same one, and would otherwise have given two, of which
         a revocation ends one.
@@ -255,7 +258,7 @@ class Consents:
             shown = await self._shown(grant_id)
             if shown is not None:
                 report = await report_given(self._session, shown, self._scopes.names)
-                if report.live and report.problem is None and self._says(report.statement.payload, plan):
+                if report.live and _may_stand(report) and self._says(report.statement.payload, plan):
                     return report.id
         return None
 
@@ -369,6 +372,13 @@ class Consents:
         if shown.id != grant_id:
             raise WrongAnswer("The records service shows another grant.")
         return shown
+
+
+def _may_stand(report: GrantReport) -> bool:
+    """Whether a grant that has been given serves as well as a new one would."""
+    return all(proxy.problem is None or proxy.problem in _PASSING for proxy in report.proxies) and (
+        report.problem is None or report.problem.code in _PASSING
+    )
 
 
 def _continued_by(report: GrantReport, others: Sequence[GrantReport]) -> str | None:

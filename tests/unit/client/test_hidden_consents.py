@@ -374,6 +374,27 @@ async def test_a_request_approved_once_more_after_a_crash_has_one_grant(tmp_path
     assert (await second.approve(request, expires=NOW + 3 * DAY)).id != approved.id
 
 
+@pytest.mark.parametrize(("problem", "stands"), [("proxy_unreachable", True), ("kfrag_rejected", False)])
+async def test_a_grant_that_waits_for_a_proxy_stands_and_one_that_was_refused_does_not(
+    tmp_path: Path, problem: str, *, stands: bool
+) -> None:
+    world = World()
+    owner, reader = await world.patient(), await world.recipient()
+    await owner.add_records([note("a")])
+    request = await ask(reader, owner)
+    first = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    world.proxies[0].away = True
+    kill_after(world, "POST /v1/grants")
+    with pytest.raises(KeyboardInterrupt):
+        await first.approve(request, expires=NOW + 30 * DAY)
+    (given,) = world.grants
+    world.grants[given].proxies[world.proxies[0].did]["problem"] = problem
+    world.proxies[0].away = False
+    second = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    approved = await second.approve(request, expires=NOW + 30 * DAY)
+    assert (approved.id == given) == stands
+
+
 @pytest.mark.parametrize("other", [{"scope": "medications"}, {"expires": NOW + 3 * DAY}])
 async def test_a_grant_whose_answer_was_lost_does_not_stand_for_another(tmp_path: Path, other: dict[str, Any]) -> None:
     world = World()
