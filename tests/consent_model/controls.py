@@ -72,7 +72,7 @@ def _author_may(*_: object) -> None:
 
 
 CONTROLS = (
-    Control("proxies ignore the end of a grant", (Fault(proxy, "check_use", _use_whenever),), quick=True),
+    Control("proxies ignore the end of a grant", (Fault(proxy, "check_use", _use_whenever),)),
     Control("proxies ignore tombstones", (Fault(proxy, "check_use", _use_when_revoked),)),
     Control("proxies ignore lists of capsules", (Fault(proxy, "check_use", _use_for_all),)),
     Control("proxies ignore whom a grant was given to", (Fault(proxy, "check_use", _use_by_anybody),), quick=True),
@@ -80,5 +80,5 @@ CONTROLS = (
     Control("records: disclosure ignores the tombstone", (Fault(disclosures, "check_disclosure", _disclose_revoked),)),
     Control("records: disclosure ignores lists", (Fault(disclosures, "check_disclosure", _disclose_all),)),
     Control("records: what is shown ignores the end", (Fault(visibility, "holds", _holds_for_ever),)),
-    Control("records: authors are not checked", (Fault(writing, "check_author", _author_may),), quick=True),
+    Control("records: authors are not checked", (Fault(writing, "check_author", _author_may),)),
 )
