@@ -12,7 +12,13 @@ from client.cli import app
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text("utf-8")
-DOCUMENTS = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
+PROMISES = [ROOT / "SECURITY.md", ROOT / "docs" / "threat-model.md"]
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "SECURITY.md",
+    ROOT / "bench" / "README.md",
+    *sorted((ROOT / "docs").rglob("*.md")),
+]
 COMMANDS = sorted(set(re.findall(r"^(?:\.venv/bin/)?pcehr ([^#\n]+)", README, re.MULTILINE)))
 GROUPS = ("records", "requests", "scopes")
 
@@ -52,6 +58,18 @@ def test_every_setting_of_the_readme_is_read_somewhere() -> None:
     assert named
     missing = [name for name in named if f"PCEHR_{name}" not in sources and f"{name.lower()}:" not in sources]
     assert missing == []
+
+
+@pytest.mark.parametrize("document", PROMISES, ids=lambda path: path.name)
+def test_every_promise_names_tests_that_are_there(document: Path) -> None:
+    rows = [line for line in document.read_text("utf-8").splitlines() if line.startswith("| ")]
+    shown = [
+        row.rstrip(" |").rpartition("|")[2] for row in rows if "shown in" not in row and "put to the test" not in row
+    ]
+    assert len(shown) > 10
+    assert [cell for cell in shown if not re.search(r"`[a-z]", cell) and set(cell.strip()) - {"-"}] == []
+    named = {name.removeprefix("tests/") for cell in shown for name in re.findall(r"`([a-z][\w/.]*)`", cell)}
+    assert [name for name in sorted(named) if not (ROOT / "tests" / name).exists()] == []
 
 
 def test_every_dependency_is_justified() -> None:
