@@ -113,9 +113,10 @@ def _records(size: Strangers) -> dict[str, str]:
         f" substr(pg_temp.hash('scope', i), 1, 16), 0 FROM generate_series(0, {p} * {SCOPES} - 1) i",
     }
     consent = {
-        "disclosure_requests (id, patient, recipient, actions, purpose, expires_at, statement, received_at)": (
+        # Each was answered by a grant, but one in fifty that waits.
+        "disclosure_requests (id, patient, recipient, actions, purpose, expires_at, statement, received_at, open)": (
             f"SELECT pg_temp.hash('request', i), {patient}, {recipient}, ARRAY['read'], 'TREAT', {_END},"
-            f" pg_temp.chars({bytes_of.manifest}, i), {_NOW} FROM generate_series(0, {g} - 1) i"
+            f" pg_temp.chars({bytes_of.manifest}, i), {_NOW}, i % 50 = 0 FROM generate_series(0, {g} - 1) i"
         ),
         "grants (id, patient, recipient, request, actions, not_before, expires_at, threshold, statement, received_at,"
         " end_told)": (
@@ -154,6 +155,11 @@ def _records(size: Strangers) -> dict[str, str]:
         ),
         "notice_heads (party, last)": (
             f"SELECT pg_temp.did('recipient', i), {g} / {r} FROM generate_series(0, {r} - 1) i"
+        ),
+        "usage (party, kind, amount)": (
+            f"SELECT pg_temp.did('patient', i), kind, 1 FROM generate_series(0, {p} - 1) i,"
+            " unnest(ARRAY['versions', 'bytes', 'grants', 'uploads']) kind"
+            f" UNION ALL SELECT pg_temp.did('recipient', i), 'requests', 1 FROM generate_series(0, {r} - 1) i"
         ),
     }
     records = {
@@ -214,6 +220,9 @@ def _registry(size: Strangers) -> dict[str, str]:
         "audit (did, at, act, outcome)": (
             f"SELECT pg_temp.did('patient', i / {SCOPES}), {_NOW}, 'scope-key', 'accepted' FROM {keys}"
         ),
+        "usage (party, kind, amount)": (
+            f"SELECT pg_temp.did('patient', i), 'scope_keys', {SCOPES} FROM generate_series(0, {p} - 1) i"
+        ),
     } | _log(size.leaves("registry"))
 
 
@@ -232,6 +241,9 @@ def _proxy(size: Strangers) -> dict[str, str]:
             "kfrags (patient, grant_id, entry, sealed, exp)": (
                 f"SELECT {patient}, pg_temp.hash64('grant', i), e, pg_temp.octets(300, i + e), {_END} + i"
                 f" FROM generate_series(0, {g} - 1) i, generate_series(0, {ENTRIES} - 1) e WHERE i % 10 > 0"
+            ),
+            "usage (party, kind, amount)": (
+                f"SELECT pg_temp.did('patient', i), 'shares', 1 FROM generate_series(0, {p} - 1) i"
             ),
             "tombstones (issuer, grant_id, token, receipt)": (
                 f"SELECT {patient}, pg_temp.hash64('grant', i), pg_temp.chars({bytes_of.manifest}, i),"
