@@ -62,7 +62,8 @@ def asserted(*sources: str) -> set[Refusal]:
 def sources_for(service: str) -> list[str]:
     """The sources of a service's tests, with those of what all services share."""
     folders = [TESTS / "services" / service, TESTS / "services" / "log", TESTS / "unit" / "web"]
-    paths = [FOLDER / f"{service}.toml", *(path for folder in folders for path in folder.rglob("test_*.py"))]
+    paths = [path for folder in folders for path in folder.rglob("test_*.py")]
+    paths += [FOLDER / f"{service}.toml", TESTS / "services" / "test_rates.py"]
     return [path.read_text("utf-8") for path in paths]
 
 
