@@ -23,6 +23,7 @@ SPREAD_BY = {
         "statements": "issuer",
         "assertions": "client",
         "audit": "did",
+        "usage": "party",
     },
     "records": {
         "known_parties": "did",
@@ -43,6 +44,7 @@ SPREAD_BY = {
         "notice_heads": "party",
         "log_heads": "subject",
         "log_events": "subject",
+        "usage": "party",
     },
     "proxy": {
         "known_parties": "did",
@@ -53,6 +55,7 @@ SPREAD_BY = {
         "answers": "statement",
         "log_heads": "subject",
         "log_events": "subject",
+        "usage": "party",
     },
 }
 """The column that holds the party each row belongs to; of an answer, the id of the statement it is asked for by."""
