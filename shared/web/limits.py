@@ -100,7 +100,7 @@ class ResponseHeaders:
                 headers = MutableHeaders(scope=message)
                 for name, value in _HEADERS.items():
                     headers.setdefault(name, value)
-                if scope["scheme"] == "https":
+                if scope.get("scheme") == "https":
                     headers.setdefault("strict-transport-security", _HSTS)
                 headers.setdefault("content-security-policy", _DOCS_CSP if scope["path"] == "/docs" else _CSP)
             await send(message)

@@ -15,6 +15,7 @@ from starlette.types import Message
 from shared.schemas.common import Body
 from shared.web.app import create_app
 from shared.web.metrics import Metrics
+from shared.web.rates import RequestRates
 
 
 class Thing(Body):
@@ -52,6 +53,7 @@ def new_app() -> FastAPI:
         ready=ready,
         body_limits={},
         metrics=Metrics("test"),
+        rates=RequestRates(),
     )
 
 
