@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from enum import Enum
 from typing import Any
 
-from sqlalchemy import ARRAY, Integer, Row, Select, bindparam, delete, func, select, text, update
+from sqlalchemy import ARRAY, Integer, Row, bindparam, delete, select, text, update
 from sqlalchemy.dialects.postgresql import JSONB, insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -24,11 +24,10 @@ from services.proxy import models
 from services.proxy.domain import StoredGrant
 from services.proxy.errors import JtiReused
 from shared.crypto.umbral import CFRAG_SIZE
-from shared.db import log
+from shared.db import locks, log
 from shared.db.engine import Database
 from shared.db.log import LoggedEvent, NewEvent
 from shared.db.quotas import Bound, Quotas
-from shared.encoding import from_b64url
 from shared.statements import Grant, ReencryptionRequest, Verified
 from shared.transparency.checkpoints import VerifiedCheckpoint
 from shared.transparency.witnessing import Known
@@ -102,21 +101,23 @@ class Work:
     # Grants and shares
 
     async def serialise(self, grant_id: str) -> None:
-        """Wait until no other transaction takes or ends this grant's share; held until the transaction ends.
+        """Wait until no other transaction takes, uses or ends this grant's share; held until the transaction ends.
 
-        A row cannot be locked before it exists. Without this lock a share and its revocation that arrive together
-        could each miss the other, and a share would stay for which the receipt says that it was erased.
+        The lock is on the grant's name, since a row cannot be locked before it exists: a share and its revocation that
+        arrive together would each miss the other, and a share would stay for which the receipt says that it was erased.
         """
-        key = int.from_bytes(from_b64url(grant_id, 32)[:8], "big", signed=True)
-        await self._session.execute(select(func.pg_advisory_xact_lock(key)))
+        await locks.take(self._session, [_lock_of(grant_id)])
 
-    async def grant_kept_as_it_is(self, grant_id: str) -> StoredGrant | None:
-        """The grant of this id, or None; nobody can revoke it before this transaction ends."""
-        return await self._grant(_grant_by(grant_id).with_for_update(read=True))
+    async def keep_as_it_is(self, grant_id: str) -> None:
+        """Nobody can revoke the grant before this transaction ends; a revocation that waits already is first."""
+        await locks.share(self._session, [_lock_of(grant_id)])
 
-    async def grant_to_end(self, grant_id: str) -> StoredGrant | None:
-        """As `grant_kept_as_it_is`, after every transaction that is about to release something under it has ended."""
-        return await self._grant(_grant_by(grant_id).with_for_update())
+    async def grant(self, grant_id: str) -> StoredGrant | None:
+        """The grant of this id, or None."""
+        grant = models.Grant
+        columns: list[Any] = [grant.patient, grant.id, grant.recipient, grant.nbf, grant.exp, grant.limits]
+        row = (await self._session.execute(select(*columns).where(grant.id == grant_id))).one_or_none()
+        return None if row is None else _stored_grant(row)
 
     async def is_revoked(self, issuer: str, grant_id: str) -> bool:
         """Whether `issuer` has revoked the grant; only what the grant's own patient says counts."""
@@ -141,7 +142,7 @@ class Work:
     async def claim_unrevoked(self, request: Verified[ReencryptionRequest], patient: str) -> Claim:
         """Take the request's `jti` as `claim` does, unless the grant has been revoked; raises what `claim` raises.
 
-        The caller holds the grant's row. This is a statement of its own after the one that locks it, and so it sees
+        The caller keeps the grant as it is. This is a statement of its own after the one that locks, and so it sees
         every revocation that was committed before.
         """
         payload = request.payload
@@ -347,10 +348,6 @@ class Work:
             row = row.on_conflict_do_nothing()
         await self._session.execute(row)
 
-    async def _grant(self, query: Select[Any]) -> StoredGrant | None:
-        row = (await self._session.execute(query)).one_or_none()
-        return None if row is None else _stored_grant(row)
-
 
 class Repository:
     """Where transactions begin; of one patient at most `max_shares` are kept."""
@@ -376,10 +373,8 @@ class Repository:
         await self._database.check()
 
 
-def _grant_by(grant_id: str) -> Select[Any]:
-    grant = models.Grant
-    columns: list[Any] = [grant.patient, grant.id, grant.recipient, grant.nbf, grant.exp, grant.limits]
-    return select(*columns).where(grant.id == grant_id)
+def _lock_of(grant_id: str) -> str:
+    return f"grant {grant_id}"
 
 
 def _stored_grant(row: Row[Any]) -> StoredGrant:

@@ -179,7 +179,7 @@ class ProxyService:
             kfrags = {entry: self._unseal(grant, entry, standing.sealed.get(entry)) for entry in wanted_entries}
             cfrags = await self._work_through(payload, opened, kfrags)
             attempt.cause = "grant, after the arithmetic"
-            return await self._release(request, cfrags)
+            return await self._release(request, grant, cfrags)
 
     async def revoke(self, token: str) -> str:
         """Write a tombstone, erase this proxy's share where the issuer gave the grant, and return the receipt.
@@ -203,7 +203,7 @@ class ProxyService:
             erased = 0
             async with self._repository.transaction() as work:
                 await work.serialise(payload.grant)
-                grant = await work.grant_to_end(payload.grant)
+                grant = await work.grant(payload.grant)
                 if not await work.claim(revocation):
                     return await _receipt_of(work, revocation.id)
                 own = grant is not None and grant.patient == payload.iss
@@ -295,13 +295,13 @@ class ProxyService:
         }
         return [by_place[place] for place in range(len(capsules))]
 
-    async def _release(self, request: Verified[ReencryptionRequest], cfrags: Sequence[bytes]) -> StoredAnswer:
+    async def _release(
+        self, request: Verified[ReencryptionRequest], grant: StoredGrant, cfrags: Sequence[bytes]
+    ) -> StoredAnswer:
         """Look at the grant again under a lock, write the event and the answer; only then may it be sent."""
         payload = request.payload
         async with self._repository.transaction() as work:
-            grant = await work.grant_kept_as_it_is(payload.grant)
-            if grant is None:
-                raise UnknownGrant
+            await work.keep_as_it_is(grant.id)
             now = self._clock()
             domain.check_use(grant, payload, now=now, revoked=False)
             domain.check_not_lapsed(payload, now)

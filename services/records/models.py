@@ -159,8 +159,7 @@ class Blob(Base):
 
 
 class ScopeFloor(Base):
-    """The least epoch that new records of a scope may carry. The row of a scope is also the lock between writing
-    under it and raising its floor, hence there is one, with epoch 0, as soon as anything is written."""
+    """The least epoch that new records of a scope may carry; without a row it is 0."""
 
     __tablename__ = "scope_floors"
     __table_args__ = (exact_octets("scope", 16),)

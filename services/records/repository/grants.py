@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import Select, and_, exists, func, or_, select, text, tuple_, update
+from sqlalchemy import Select, and_, exists, func, or_, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -18,6 +18,7 @@ from services.records.models import (
     GrantScopeRow,
     RevocationRow,
 )
+from shared.db import locks
 from shared.statements import Grant, Revocation, Verified, WantedCapsule
 from shared.wire import Action
 
@@ -52,8 +53,13 @@ class Grants:
         self._session = session
 
     async def lock_id(self, grant: str) -> None:
-        """Let only one transaction at a time add or revoke the grant of this id, whether or not it is known yet."""
-        await self._session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:id, 0))"), {"id": grant})
+        """Let only one transaction at a time add or revoke the grant of this id, whether or not it is known yet, and
+        none use it meanwhile."""
+        await locks.take(self._session, [_lock_of(grant)])
+
+    async def keep_as_they_are(self, grants: Iterable[str]) -> None:
+        """None of these can be revoked before this transaction ends; a revocation that waits already is first."""
+        await locks.share(self._session, map(_lock_of, grants))
 
     async def add(self, grant: Verified[Grant], now: int) -> None:
         payload = grant.payload
@@ -103,11 +109,9 @@ class Grants:
                 )
             )
 
-    async def terms(self, ids: Collection[str], *, lock: bool = False) -> dict[str, Terms]:
-        """What those of the grants that are known say. With `lock`, none can be revoked until this transaction ends."""
-        query = select(GrantRow).where(GrantRow.id.in_(list(ids))).order_by(GrantRow.id)
-        rows = (await self._session.scalars(query.with_for_update(read=True) if lock else query)).all()
-        # What follows are statements of their own, so that they see what was committed while the lock was waited for.
+    async def terms(self, ids: Collection[str]) -> dict[str, Terms]:
+        """What those of the grants that are known say."""
+        rows = (await self._session.scalars(select(GrantRow).where(GrantRow.id.in_(list(ids))))).all()
         revoked = exists().where(RevocationRow.issuer == GrantRow.patient, RevocationRow.grant_id == GrantRow.id)
         stored = (
             select(func.count())
@@ -148,7 +152,7 @@ class Grants:
         await self._session.execute(select(GrantRow.id).where(GrantRow.id == grant).with_for_update(key_share=True))
 
     async def lock_to_revoke(self, grant: str) -> tuple[str, str] | None:
-        """Patient and recipient of a grant, kept from every disclosure until this transaction ends; None if unknown."""
+        """As `lock`; patient and recipient of the grant, or None if it is not known."""
         row = (
             await self._session.execute(
                 select(GrantRow.patient, GrantRow.recipient).where(GrantRow.id == grant).with_for_update(key_share=True)
@@ -273,3 +277,7 @@ def _listed() -> Select[GrantRow, str | None, int]:
     return select(GrantRow, RevocationRow.statement, disclosed).outerjoin(
         RevocationRow, and_(RevocationRow.issuer == GrantRow.patient, RevocationRow.grant_id == GrantRow.id)
     )
+
+
+def _lock_of(grant: str) -> str:
+    return f"grant {grant}"

@@ -5,12 +5,13 @@ from __future__ import annotations
 from collections import Counter
 from dataclasses import dataclass
 
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.records.domain import Asked
 from services.records.models import GrantRow, RequestRow
+from shared.db import locks
 from shared.schemas.records import MAX_GRANTS_SHOWN
 from shared.statements import DisclosureRequest, Verified
 from shared.wire import Action
@@ -60,8 +61,7 @@ class Requests:
     async def pending(self, recipient: str, patient: str, now: int) -> int:
         """How many requests of a recipient wait for this patient's answer; nobody else can add one to them before this
         transaction ends."""
-        key = f"{recipient} {patient}"
-        await self._session.execute(text("SELECT pg_advisory_xact_lock(hashtextextended(:key, 1))"), {"key": key})
+        await locks.take(self._session, [f"requests {recipient} {patient}"])
         # A statement of its own, so that it sees what was committed while the lock was waited for.
         found = await self._session.scalar(
             select(func.count())

@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import select, tuple_, update
+from sqlalchemy import func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from services.records.domain import Head, Parts
 from services.records.models import Blob, GrantCapsule, Record, RecordVersion, ScopeFloor
 from services.records.repository.rows import among, given, insert_rows
+from shared.db import locks
 from shared.encoding import from_b64url
 from shared.statements import Manifest, Verified
 
@@ -28,22 +29,31 @@ class Writing:
     def __init__(self, session: AsyncSession) -> None:
         self._session = session
 
-    async def lock_floors(self, patient: str, scopes: Collection[str]) -> dict[str, int]:
-        """The floor of each scope, which nobody can raise before this transaction ends."""
-        return await self._lock_floors(patient, scopes, to_raise=False)
+    async def keep_floors(self, patient: str, scopes: Collection[str]) -> dict[str, int]:
+        """The floor of each scope, which nobody can raise before this transaction ends; a revocation that waits to do
+        so already is first."""
+        await locks.share(self._session, _locks_of(patient, scopes))
+        found = await self._session.execute(
+            select(ScopeFloor.scope, ScopeFloor.epoch).where(
+                ScopeFloor.patient == patient, among(ScopeFloor.scope, scopes)
+            )
+        )
+        return dict.fromkeys(scopes, 0) | {row.scope: row.epoch for row in found}
 
     async def raise_floors(self, patient: str, floors: Mapping[str, int]) -> None:
-        """Raise floors to at least these epochs; a floor never falls."""
+        """Raise floors to at least these epochs, once nobody writes under them; a floor never falls."""
         if not floors:
             return
-        found = await self._lock_floors(patient, floors, to_raise=True)
-        for scope, epoch in floors.items():
-            if epoch > found[scope]:
-                await self._session.execute(
-                    update(ScopeFloor)
-                    .where(ScopeFloor.patient == patient, ScopeFloor.scope == scope)
-                    .values(epoch=epoch)
-                )
+        await locks.take(self._session, _locks_of(patient, floors))
+        command = insert_rows(
+            ScopeFloor, [{"patient": patient, "scope": scope, "epoch": epoch} for scope, epoch in floors.items()]
+        )
+        await self._session.execute(
+            command.on_conflict_do_update(
+                index_elements=["patient", "scope"],
+                set_={"epoch": func.greatest(ScopeFloor.epoch, command.excluded.epoch)},
+            )
+        )
 
     async def lock_heads(self, records: Collection[str]) -> dict[str, Head]:
         """The heads of those of the records that exist, which nobody else can move before this transaction ends."""
@@ -175,16 +185,6 @@ class Writing:
         )
         return sum(taken)
 
-    async def _lock_floors(self, patient: str, scopes: Collection[str], *, to_raise: bool) -> dict[str, int]:
-        """Make the rows that are missing, then lock all: whoever writes and whoever revokes, both in the order of the
-        table, which is that of the bytes and not that of their text. Nobody who has begun to lock waits for a row that
-        is still being made, so that the two steps cannot wait for each other either."""
-        rows = [{"patient": patient, "scope": scope, "epoch": 0} for scope in sorted(scopes, key=from_b64url)]
-        await self._session.execute(insert_rows(ScopeFloor, rows).on_conflict_do_nothing())
-        found = await self._session.execute(
-            select(ScopeFloor.scope, ScopeFloor.epoch)
-            .where(ScopeFloor.patient == patient, among(ScopeFloor.scope, scopes))
-            .order_by(ScopeFloor.scope)
-            .with_for_update(read=not to_raise, key_share=to_raise)
-        )
-        return {row.scope: row.epoch for row in found}
+
+def _locks_of(patient: str, scopes: Iterable[str]) -> list[str]:
+    return [f"scope {patient} {scope}" for scope in scopes]

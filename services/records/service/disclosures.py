@@ -143,7 +143,8 @@ class Disclosures:
         leaves; a revocation that has been acknowledged before is seen here, and a later one waits."""
         now = self._statements.clock()
         _, new = await repository.journal.accept([request], now)
-        terms = (await repository.grants.terms([found.terms.id], lock=True))[found.terms.id]
+        await repository.grants.keep_as_they_are([found.terms.id])
+        terms = (await repository.grants.terms([found.terms.id]))[found.terms.id]
         await self._check(repository, terms, request)
         if new:
             await repository.reading.note_disclosed(terms.id, terms.patient, found.versions)

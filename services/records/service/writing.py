@@ -6,7 +6,16 @@ import asyncio
 from collections.abc import Sequence
 
 from services.records import quotas
-from services.records.domain import Before, Head, Parts, check_author, check_floor, check_parts, check_succession
+from services.records.domain import (
+    Before,
+    Head,
+    Parts,
+    Terms,
+    check_author,
+    check_floor,
+    check_parts,
+    check_succession,
+)
 from services.records.errors import BlobMissing, RecordSwapped, VersionConflict
 from services.records.repository import Repository
 from services.records.repository.notices import NewNotice, NoticeKind
@@ -59,9 +68,12 @@ class Writing:
 async def _store(repository: Repository, patient: str, versions: Sequence[NewVersion], now: int) -> None:
     manifests = [version.manifest for version in versions]
     grants = {manifest.payload.grant for manifest in manifests if manifest.payload.grant is not None}
-    # Locked against revocation: what is acknowledged as written was written while the grant held.
-    terms = await repository.grants.terms(grants, lock=True) if grants else {}
-    floors = await repository.writing.lock_floors(patient, {manifest.payload.scope for manifest in manifests})
+    terms: dict[str, Terms] = {}
+    if grants:
+        # What is acknowledged as written was written while the grant held.
+        await repository.grants.keep_as_they_are(grants)
+        terms = await repository.grants.terms(grants)
+    floors = await repository.writing.keep_floors(patient, {manifest.payload.scope for manifest in manifests})
     heads = await repository.writing.lock_heads({manifest.payload.record for manifest in manifests})
     before = await _versions_before(repository, patient, manifests, heads)
     created: dict[str, Head] = {}

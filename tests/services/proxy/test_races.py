@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 
+from shared.db.locks import lock_key
 from tests.services.proxy.world import World
 
 
@@ -31,7 +32,7 @@ async def test_a_revocation_against_reencryptions(world: World) -> None:
 
     assert {outcome for _, outcome in answers} <= {"done", "grant_revoked"}
     assert (0, "grant_revoked") in answers
-    # Rows are numbered under the grant's lock, so a release with a higher number came after the tombstone.
+    # Events are numbered under the grant's lock, so a release with a higher number came after the tombstone.
     assert all(seq < revoked.seq for seq, outcome in answers if outcome == "done")
     assert await world.count("kfrags") == 0
     assert (await world.rows("SELECT count(*) AS n FROM answers WHERE cfrags IS NOT NULL"))[0]["n"] == 0
@@ -43,7 +44,7 @@ async def test_a_revocation_waits_for_the_release_that_was_first(world: World) -
     async with world.sql() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await connection.execute("SELECT 1 FROM grants WHERE id = $1 FOR SHARE", grant.id)
+        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", lock_key(f"grant {grant.id}"))
         revoking = asyncio.create_task(world.revoke(grant))
         await world.until_somebody_waits_for_a_lock()
         assert not revoking.done()
@@ -51,6 +52,24 @@ async def test_a_revocation_waits_for_the_release_that_was_first(world: World) -
         await transaction.commit()
     assert world.receipt(await revoking).act == "erased"
     assert await world.count("kfrags") == 0
+
+
+async def test_a_revocation_that_waits_is_before_whoever_asks_after_it(world: World) -> None:
+    """However many ask, and go on asking, a revocation waits for those only who were there before it."""
+    grant = await world.stored()
+    async with world.sql() as connection:
+        transaction = connection.transaction()
+        await transaction.start()
+        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", lock_key(f"grant {grant.id}"))
+        revoking = asyncio.create_task(world.revoke(grant))
+        await world.until_somebody_waits_for_a_lock()
+        asking = [asyncio.create_task(world.reencrypt(grant, (0, world.envelope()))) for _ in range(3)]
+        await world.until_somebody_waits_for_a_lock(waiters=4)
+        assert not any(task.done() for task in [revoking, *asking])
+        await transaction.commit()
+    assert world.receipt(await revoking).act == "erased"
+    for answer in await asyncio.gather(*asking):
+        assert answer.json()["code"] == "grant_revoked"
 
 
 async def test_a_share_and_its_revocation_never_miss_each_other(world: World) -> None:

@@ -10,6 +10,7 @@ import pytest
 
 from shared import statements as st
 from shared.crypto.errors import CapsuleFragRejected
+from shared.db.locks import lock_key
 from shared.encoding import b64url, from_b64url, sha256
 from shared.wire import REENCRYPTION_LIFETIME, SKEW_SECONDS
 from tests.services.proxy.world import World, refused
@@ -324,7 +325,7 @@ async def _meanwhile(world: World, grant: SignedGrant, change: Callable[[], None
     async with world.sql() as connection:
         transaction = connection.transaction()
         await transaction.start()
-        await connection.execute("SELECT 1 FROM grants WHERE id = $1 FOR UPDATE", grant.id)
+        await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key(f"grant {grant.id}"))
         posted = asyncio.create_task(world.reencrypt(grant, (0, world.envelope())))
         await world.until_somebody_waits_for_a_lock()
         change()

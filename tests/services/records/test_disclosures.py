@@ -11,6 +11,7 @@ from pydantic import ValidationError
 
 from shared.crypto.record import RecordKey
 from shared.crypto.umbral import Capsule, CapsuleFrag
+from shared.db.locks import lock_key
 from shared.encoding import b64url, from_b64url
 from shared.identity import verify_chain
 from shared.statements import Receipt, verify_stored
@@ -386,6 +387,23 @@ async def test_disclosing_against_revoking_on_real_connections(world: World) -> 
     log = [entry for entry in await world.audit() if entry in (("disclosed", "done"), ("revoked", "done"))]
     assert ("disclosed", "done") not in log[log.index(("revoked", "done")) :]
     assert await disclosed_count(world, grant.id) == sum(answer.status_code == 200 for answer in answers)
+
+
+async def test_a_revocation_that_waits_is_before_disclosures_that_come_after_it(world: World) -> None:
+    """However many ask, and go on asking, a revocation waits for those only who were there before it."""
+    record = await world.written()
+    grant = await world.granted()
+    async with world.connection() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", lock_key(f"grant {grant.id}"))
+        revoking = asyncio.create_task(world.revoke(grant.id))
+        await world.waiting_for_locks(1)
+        asks = [asyncio.create_task(world.disclose(world.wanting(grant, record))) for _ in range(3)]
+        await world.waiting_for_locks(4)
+        assert not any(task.done() for task in [revoking, *asks])
+    await revoking
+    for answer in await asyncio.gather(*asks):
+        refused(answer, 403, "grant_revoked")
+    assert await disclosed_count(world, grant.id) == 0
 
 
 async def test_nothing_is_disclosed_that_cannot_be_written_down(world: World) -> None:

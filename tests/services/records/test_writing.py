@@ -5,16 +5,16 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import itertools
-import time
 from typing import Any
 
 import asyncpg
 import pytest
 from uuid6 import uuid7
 
-from shared.encoding import b64url, from_b64url, sha256
+from shared.db.locks import lock_key
+from shared.encoding import b64url, sha256
 from shared.wire import Action, Role
-from tests.services.records.world import PATIENCE, World, refused
+from tests.services.records.world import World, refused
 from tests.services.signing_parties import DAY, SealedRecord, TestParty, random_hash
 
 
@@ -307,68 +307,55 @@ async def test_floors_never_fall(world: World) -> None:
     refused(await world.post("/v1/records", world.patient, batch(record)), 409, "stale_epoch")
 
 
-def out_of_order(patient: TestParty) -> tuple[str, str]:
-    """Names of two scopes whose ids sort otherwise as text than as bytes."""
-    names = [f"s{number}" for number in range(40)]
-    text = {name: patient.scope_id(name) for name in names}
-    return next(
-        (one, other)
-        for one, other in itertools.permutations(names, 2)
-        if text[one] < text[other] and from_b64url(text[one]) > from_b64url(text[other])
-    )
-
-
-async def waiting_for_locks(world: World, count: int) -> None:
-    """Wait until so many of the service's transactions wait for a lock."""
-    query = (
-        "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
-        " AND application_name = 'pcehr-records' AND wait_event_type = 'Lock'"
-    )
-    deadline = time.monotonic() + PATIENCE
-    while (await world.sql(query))[0][0] < count:
-        assert time.monotonic() < deadline
-        await asyncio.sleep(0.01)
+def lock_of(patient: TestParty, name: str) -> int:
+    """The key of the lock that writing under a scope and raising its floor share."""
+    return lock_key(f"scope {patient.did} {patient.scope_id(name)}")
 
 
 async def test_writing_and_revoking_lock_scopes_in_one_order(world: World) -> None:
     """Both are held up at the same lock and then go on: a deadlock, if they lock in different orders."""
-    pair = out_of_order(world.patient)
-    await world.write(world.patient, *(world.patient.record(world.patient, name) for name in pair))
-    for held in pair:
-        revocation = world.patient.revocation(world.doctor, random_hash(), [(name, 1) for name in pair])
+    pair = ("allergies", "medication")
+    for held, named in itertools.product(pair, (pair, pair[::-1])):
+        revocation = world.patient.revocation(world.doctor, random_hash(), [(name, 1) for name in named])
         records = [world.patient.record(world.patient, name, epoch=1) for name in pair]
-        connection = await asyncpg.connect(world.database_url)
-        try:
-            async with connection.transaction():
-                scope = from_b64url(world.patient.scope_id(held))
-                await connection.execute("SELECT 1 FROM scope_floors WHERE scope = $1 FOR UPDATE", scope)
-                revoking = asyncio.create_task(world.post("/v1/revocations", world.patient, {"statement": revocation}))
-                await waiting_for_locks(world, 1)
-                writing = asyncio.create_task(world.post("/v1/records", world.patient, batch(*records)))
-                await waiting_for_locks(world, 2)
-        finally:
-            await connection.close()
+        async with world.connection() as connection, connection.transaction():
+            await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_of(world.patient, held))
+            revoking = asyncio.create_task(world.post("/v1/revocations", world.patient, {"statement": revocation}))
+            await world.waiting_for_locks(1)
+            writing = asyncio.create_task(world.post("/v1/records", world.patient, batch(*records)))
+            await world.waiting_for_locks(2)
         assert [(await revoking).status_code, (await writing).status_code] == [201, 201]
+
+
+async def test_a_revocation_that_waits_is_before_whoever_writes_after_it(world: World) -> None:
+    """Otherwise an author who goes on writing could keep the epoch that the revocation ends open."""
+    revocation = world.patient.revocation(world.doctor, random_hash(), [("allergies", 1)])
+    records = [world.patient.record(world.patient, "allergies", epoch=0) for _ in range(3)]
+    async with world.connection() as connection, connection.transaction():
+        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", lock_of(world.patient, "allergies"))
+        revoking = asyncio.create_task(world.post("/v1/revocations", world.patient, {"statement": revocation}))
+        await world.waiting_for_locks(1)
+        writes = [asyncio.create_task(world.post("/v1/records", world.patient, batch(record))) for record in records]
+        await world.waiting_for_locks(4)
+    assert (await revoking).status_code == 201
+    for response in await asyncio.gather(*writes):
+        refused(response, 409, "stale_epoch")
 
 
 async def test_database_unavailable_and_no_error_of_the_service_after_a_deadlock(world: World) -> None:
     """Postgres undoes one of the two; if it is the service's, the request can be repeated as it is."""
-    first, second = sorted(("one", "other"), key=lambda name: from_b64url(world.patient.scope_id(name)))
-    await world.write(world.patient, *(world.patient.record(world.patient, name) for name in (first, second)))
+    first, second = sorted(("one", "other"), key=lambda name: lock_of(world.patient, name))
     revocation = world.patient.revocation(world.doctor, random_hash(), [(first, 1), (second, 1)])
-    lock = "SELECT 1 FROM scope_floors WHERE scope = $1 FOR UPDATE"
-    connection = await asyncpg.connect(world.database_url)
+    lock = "SELECT pg_advisory_xact_lock($1)"
     undone = False
     try:
-        async with connection.transaction():
-            await connection.execute(lock, from_b64url(world.patient.scope_id(second)))
+        async with world.connection() as connection, connection.transaction():
+            await connection.execute(lock, lock_of(world.patient, second))
             revoking = asyncio.create_task(world.post("/v1/revocations", world.patient, {"statement": revocation}))
-            await waiting_for_locks(world, 1)
-            await connection.execute(lock, from_b64url(world.patient.scope_id(first)))
+            await world.waiting_for_locks(1)
+            await connection.execute(lock, lock_of(world.patient, first))
     except asyncpg.DeadlockDetectedError:
         undone = True
-    finally:
-        await connection.close()
     response = await revoking
     if undone:
         assert response.status_code == 201

@@ -193,12 +193,28 @@ class World:
             path = [from_b64url(step, 32) for step in item["path"]]
             verify_inclusion(leaf_hash(one), item["index"], checkpoint.size, path, checkpoint.root)
 
-    async def sql(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+    @asynccontextmanager
+    async def connection(self) -> AsyncIterator[asyncpg.Connection]:
         connection = await asyncpg.connect(self.database_url)
         try:
-            return await connection.fetch(query, *arguments)
+            yield connection
         finally:
             await connection.close()
+
+    async def sql(self, query: str, *arguments: Any) -> list[asyncpg.Record]:
+        async with self.connection() as connection:
+            return await connection.fetch(query, *arguments)
+
+    async def waiting_for_locks(self, count: int) -> None:
+        """Wait until so many of the service's transactions wait for a lock."""
+        query = (
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database()"
+            " AND application_name = 'pcehr-records' AND wait_event_type = 'Lock'"
+        )
+        deadline = time.monotonic() + PATIENCE
+        while (await self.sql(query))[0][0] < count:
+            assert time.monotonic() < deadline
+            await asyncio.sleep(0.01)
 
 
 def refused(response: httpx.Response, status: int, code: str) -> None:
