@@ -39,6 +39,12 @@ REVOCATION_WITHHELD = Problem(
     " more, to the service and to the proxies.",
 )
 
+REVOCATION_UNCONFIRMED = Problem(
+    code="revocation_unconfirmed",
+    detail="The records service has not confirmed that you ended this grant. The proxies were told directly, and their"
+    " receipts count; the service is told once more whenever you list your grants.",
+)
+
 
 async def report_given(session: Session, shown: GrantOut, names: Mapping[str, str]) -> GrantReport:
     """Verify a grant of this patient that the records service shows, its revocation and its receipts, and remember it.

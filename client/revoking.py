@@ -3,7 +3,8 @@
     1  publish the next epoch's key of every scope in the grant, unless the newest epoch is out of its reach already
     2  post the revocation, with those epochs as the least that records carry from now on
     3  continue the other grants to read those scopes in the new epochs
-    4  wait for the proxies' receipts, and send the revocation directly to those that stay silent
+    4  wait for the proxies' receipts, and send the revocation directly to those that stay silent, and once more to the
+       records service while it does not show it
     5  say from the receipts that verify how well it is settled, and how much had been disclosed before
 
 Each step finds out what an earlier run has done already, so that after a crash the whole is simply done again; a
@@ -20,14 +21,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from client.errors import REFUSALS, UnknownGrant, WrongAnswer
-from client.given import family_of, report_given
+from client.given import REVOCATION_UNCONFIRMED, family_of, report_given
 from client.granting import Plan, PlannedEntry, file_grant, make_grant, proxies_for_grants
 from client.reports import GrantReport, GrantRevocation, Problem, ProxyReport, RevocationReport
 from client.scope_keys import OwnScopes
 from client.session import Session
 from client.verification import check_receipt
 from shared.errors import PcehrError
-from shared.statements import EpochFloor, Revocation
+from shared.statements import EpochFloor, Revocation, Verified
 from shared.wire import Action
 
 _POLL_SECONDS = 0.3
@@ -92,6 +93,8 @@ class Revoking:
             # Others can be given a grant later; whoever holds this one must not profit from their trouble.
             continued = []
         family = await self._wait(family, assumed_liars=assumed_liars, seconds=wait_seconds)
+        family = await self._send_again_where_not_shown(family)
+        problems = problems or self._problems_of(family)
         return self._report(grant_id, family, floors, continued, assumed_liars, problems=problems)
 
     async def status(self, grant_id: str, *, assumed_liars: int) -> RevocationReport:
@@ -156,10 +159,20 @@ class Revoking:
             )
             session.state.consents.remember_revocation(revocation)
             session.state.save_if_changed()
-        # A records service that refuses or stays away cannot keep the grant alive: the proxies get it all the same.
+        await self._send(revocation)
+        return replace(member, revocation=revocation, revocation_shown=False, problem=REVOCATION_UNCONFIRMED)
+
+    async def _send(self, revocation: Verified[Revocation]) -> None:
+        """A records service that refuses or stays away cannot keep the grant alive: the proxies get it all the same."""
         with contextlib.suppress(*REFUSALS):
-            await session.platform.revoke(await session.credentials(), revocation.token)
-        return replace(member, revocation=revocation)
+            await self._session.platform.revoke(await self._session.credentials(), revocation.token)
+
+    async def _send_again_where_not_shown(self, family: Sequence[GrantReport]) -> list[GrantReport]:
+        """A service that was away gets what it missed, since it is whom the recipient asks first."""
+        for member in family:
+            if member.revocation is not None and not member.revocation_shown:
+                await self._send(member.revocation)
+        return [member if member.revocation_shown else await self._look_again(member) for member in family]
 
     async def _continue_others(self, family: Sequence[GrantReport]) -> list[str]:
         """Give the recipients of other grants to read the same scopes what is written in the new epochs as well."""

@@ -31,6 +31,8 @@ from tests.chaos.plan import Kill
 ROOT = Path(__file__).parents[2]
 STEP_SECONDS = 8.0
 """How long a kill waits for its step to begin anywhere before it happens all the same."""
+ROUND_SECONDS = 240.0
+"""How long the households may take to the end of a round when nothing is killed any more."""
 VICTIM_SECONDS = 60.0
 """How long a kill waits for its victim, which may just be on its way back."""
 LOOK_EVERY = 10
@@ -73,6 +75,7 @@ class Household:
         self._began = began
         self._process: asyncio.subprocess.Process | None = None
         self.refused: Counter[str] = Counter()
+        self.last = "nothing yet"
         folder.mkdir(parents=True)
 
     async def run(self) -> None:
@@ -87,6 +90,7 @@ class Household:
             try:
                 async for line in process.stdout:
                     said = line.decode().split()
+                    self.last = " ".join(said)
                     if said[0] == "refused":
                         self.refused[said[2]] += 1
                     else:
@@ -124,11 +128,12 @@ class Campaign:
         started = time.monotonic()
         async with watched(self._platform):
             async with asyncio.TaskGroup() as group:
-                for household in self._households:
-                    group.create_task(household.run())
+                running = [group.create_task(household.run()) for household in self._households]
                 await self._kill_all(plan, say)
                 for household in self._households:
                     (household.folder / "stop").touch()
+                _, stuck = await asyncio.wait(running, timeout=ROUND_SECONDS)
+                assert not stuck, f"stuck; the households said last: {[one.last for one in self._households]}"
             say("all households have come to the end of a round")
             await self._settle()
         for household in self._households:

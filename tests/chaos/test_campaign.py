@@ -31,7 +31,7 @@ def test_a_seed_gives_one_plan_with_every_victim() -> None:
     assert all(kill.step in NAMES for kill in plan)
 
 
-@pytest.mark.timeout(600 + 20 * KILLS)
+@pytest.mark.timeout(900 + 20 * KILLS)
 async def test_nothing_acknowledged_is_lost_and_nothing_is_there_twice(
     platform: EmbeddedPlatform, chaos_home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

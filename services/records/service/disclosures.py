@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 from services.records.domain import ProxyOfGrant, Terms, check_disclosure, order_of_asking, patience_with
-from services.records.errors import NotEnoughProxies, UnknownGrant
+from services.records.errors import GrantRevoked, NotEnoughProxies, UnknownGrant
 from services.records.proxies import Proxies, ProxyFailure, Reencryption
 from services.records.repository import Repository
 from services.records.repository.notices import NewNotice, NoticeKind
@@ -103,6 +103,7 @@ class Disclosures:
         patience = patience_with(self._hedge, len(capsules))
         asked: set[asyncio.Task[Reencryption]] = set()
         good: list[Reencryption] = []
+        ended = 0
 
         def ask(count: int) -> None:
             for proxy in waiting[:count]:
@@ -115,14 +116,16 @@ class Disclosures:
         try:
             while len(good) < needed:
                 if len(good) + len(asked) + len(waiting) < needed:
-                    raise NotEnoughProxies
+                    # A patient may have ended the grant at the proxies while this service was away.
+                    raise GrantRevoked if found.terms.stored - ended < needed else NotEnoughProxies
                 done, asked = await asyncio.wait(
                     asked, timeout=patience if waiting else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     try:
                         good.append(task.result())
-                    except ProxyFailure:
+                    except ProxyFailure as failure:
+                        ended += failure.code == GrantRevoked.code
                         ask(1)
                 if not done:
                     ask(1)

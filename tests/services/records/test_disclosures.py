@@ -362,6 +362,25 @@ async def test_nothing_is_disclosed_when_the_grant_is_revoked_while_proxies_work
     assert await disclosed_count(world, grant.id) == 0
 
 
+async def test_grant_revoked_when_so_many_proxies_say_so_that_too_few_are_left(world: World) -> None:
+    """The patient has told the proxies directly, and this service has not heard of it yet."""
+    record = await world.written()
+    grant = await world.granted()
+    for proxy in world.proxies[:2]:
+        proxy.status = 403
+    refused(await world.disclose(world.wanting(grant, record)), 403, "grant_revoked")
+    assert await disclosed_count(world, grant.id) == 0
+
+
+async def test_not_enough_proxies_when_one_says_revoked_and_another_is_down(world: World) -> None:
+    """One proxy could lie: that the grant has ended is believed only to so many that it makes no difference."""
+    record = await world.written()
+    grant = await world.granted()
+    world.proxies[0].status = 403
+    world.proxies[1].down = True
+    refused(await world.disclose(world.wanting(grant, record)), 503, "not_enough_proxies")
+
+
 async def test_nothing_is_disclosed_when_the_grant_ends_while_proxies_work(world: World) -> None:
     record = await world.written()
     grant = await world.granted(lifetime=DAY)

@@ -695,3 +695,47 @@ async def test_an_outage_while_waiting_changes_nothing(scene: Scene) -> None:
     report = await scene.patient.revoke(grant.id, wait_seconds=0)
     # The proxies were asked directly, because nothing was heard from the records service.
     assert report.state == "sealed"
+
+
+async def test_a_records_service_that_was_away_is_told_once_more_before_the_end(scene: Scene) -> None:
+    """The proxies have been told directly by then; a recipient asks the records service first."""
+    grant = await scene.share(scene.doctor, ["allergies"])
+    refused: list[int] = []
+
+    def fail(request: httpx.Request) -> None:
+        if request.url.path == "/v1/revocations" and request.url.host == "records.test" and len(refused) < 2:
+            refused.append(1)
+            raise httpx.ConnectError("away")
+
+    scene.world.fail = fail
+    report = await scene.patient.revoke(grant.id, wait_seconds=0)
+    assert (report.state, report.problems) == ("sealed", [])
+    assert (await scene.patient.grant(grant.id)).revocation_shown
+
+
+async def test_revocation_unconfirmed_while_the_records_service_stays_away(scene: Scene) -> None:
+    grant = await scene.share(scene.doctor, ["allergies"])
+    posted: list[int] = []
+
+    def fail(request: httpx.Request) -> None:
+        if request.url.host == "records.test" and (posted or request.url.path == "/v1/revocations"):
+            posted.append(1)
+            raise httpx.ConnectError("away")
+
+    scene.world.fail = fail
+    report = await scene.patient.revoke(grant.id, wait_seconds=0)
+    assert report.state == "sealed"
+    assert [problem.code for problem in report.problems] == ["revocation_unconfirmed"]
+
+
+async def test_revocation_withheld_where_the_records_service_takes_none(scene: Scene) -> None:
+    grant = await scene.share(scene.doctor, ["allergies"])
+
+    def fail(request: httpx.Request) -> None:
+        if request.url.host == "records.test" and request.url.path == "/v1/revocations":
+            raise httpx.ConnectError("away")
+
+    scene.world.fail = fail
+    report = await scene.patient.revoke(grant.id, wait_seconds=0)
+    assert report.state == "sealed"
+    assert [problem.code for problem in report.problems] == ["revocation_withheld"]
