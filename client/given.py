@@ -214,14 +214,23 @@ def continues(later: GrantReport, earlier: GrantReport) -> bool:
 
 
 def family_of(grant: GrantReport, given: list[GrantReport]) -> list[GrantReport]:
-    """The grant, those it continues and those that continue it: one consent, which ends as a whole."""
+    """The grant, those it continues and those that continue it: one consent, which ends as a whole.
+
+    So does an answer to the same request that was never acknowledged: whoever approved it once more meant one consent.
+    """
     family = [grant]
     for member in family:
         for other in given:
-            related = continues(other, member) or continues(member, other)
+            again = is_unconfirmed(other) and other.request is not None and other.request == member.request
+            related = again or continues(other, member) or continues(member, other)
             if related and all(other.id != known.id for known in family):
                 family.append(other)
     return family
+
+
+def is_unconfirmed(grant: GrantReport) -> bool:
+    """Whether the grant was signed and the records service has never acknowledged it, so that it most likely is not."""
+    return grant.problem is not None and grant.problem.code == GRANT_UNCONFIRMED.code
 
 
 def _first_problem(proxies: list[ProxyReport], grant_id: str) -> Problem | None:

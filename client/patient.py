@@ -318,9 +318,12 @@ class Patient:
 
         Raises `SharesUndelivered` while a proxy has not stored its share of a live grant, because a proxy refuses a
         grant that is signed with a key of before. With `force` it is done all the same: such a grant stays as it is
-        then, and is to be given anew for those proxies.
+        then, and is to be given anew for those proxies. A grant that the records service does not show waits for
+        nothing there.
         """
-        waiting = [grant.id for grant in await self.grants() if grant.live and grant.stored < grant.shares]
+        waiting = [
+            grant.id for grant in await self.grants() if grant.live and grant.shown and grant.stored < grant.shares
+        ]
         if waiting and not force:
             raise SharesUndelivered(f"Proxies still wait for their share of {', '.join(waiting)}.")
         return await self.session.rotate_keys()

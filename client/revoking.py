@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from client.errors import REFUSALS, UnknownGrant, WrongAnswer
-from client.given import REVOCATION_UNCONFIRMED, family_of, report_given
+from client.given import REVOCATION_UNCONFIRMED, family_of, is_unconfirmed, report_given
 from client.granting import Plan, PlannedEntry, file_grant, make_grant, proxies_for_grants
 from client.reports import GrantReport, GrantRevocation, Problem, ProxyReport, RevocationReport
 from client.scope_keys import OwnScopes
@@ -85,7 +85,8 @@ class Revoking:
         except REFUSALS:
             # The end of a grant must not wait for a registry that is away or lies; the report names no new epoch then.
             floors = {}
-        problems = self._problems_of(family)
+        told_of = {member.id for member in family if member.id == grant_id or not is_unconfirmed(member)}
+        problems = self._problems_of(family, told_of)
         family = [await self._post(member, floors) for member in family]
         try:
             continued = await self._continue_others(family)
@@ -94,7 +95,7 @@ class Revoking:
             continued = []
         family = await self._wait(family, assumed_liars=assumed_liars, seconds=wait_seconds)
         family = await self._send_again_where_not_shown(family)
-        problems = problems or self._problems_of(family)
+        problems = problems or self._problems_of(family, told_of)
         return self._report(grant_id, family, floors, continued, assumed_liars, problems=problems)
 
     async def status(self, grant_id: str, *, assumed_liars: int) -> RevocationReport:
@@ -104,7 +105,14 @@ class Revoking:
             raise UnknownGrant("This grant has not been revoked.")
         epochs = await self._scopes.epochs()
         floors = {scope_id: epochs[scope_id] for scope_id in _scope_ids(family) if scope_id in epochs}
-        return self._report(grant_id, family, floors, [], assumed_liars, problems=self._problems_of(family))
+        return self._report(
+            grant_id,
+            family,
+            floors,
+            [],
+            assumed_liars,
+            problems=self._problems_of(family, {member.id for member in family}),
+        )
 
     async def send_again(self, grant: GrantReport) -> None:
         """Post the revocation of a grant once more, and send it to all of its proxies; nothing is waited for.
@@ -318,11 +326,15 @@ class Revoking:
             problems=problems,
         )
 
-    def _problems_of(self, family: Sequence[GrantReport]) -> list[Problem]:
+    def _problems_of(self, family: Sequence[GrantReport], told_of: set[str]) -> list[Problem]:
         """What the records service hides of these grants, or why it could not be asked for them."""
         if self._problem is not None:
             return [self._problem]
-        return [one.problem for one in family if one.problem and not (one.shown and one.revocation_shown)]
+        return [
+            one.problem
+            for one in family
+            if one.id in told_of and one.problem is not None and not (one.shown and one.revocation_shown)
+        ]
 
 
 def _scope_ids(grants: Sequence[GrantReport]) -> list[str]:

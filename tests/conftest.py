@@ -117,7 +117,7 @@ class FreshDatabases:
 
 
 @contextmanager
-def _temporary_folder() -> Iterator[Path]:
+def temporary_folder() -> Iterator[Path]:
     """Not pytest's: root's is closed to the user that Postgres runs as."""
     folder = Path(tempfile.mkdtemp(prefix="pcehr-test-"))
     folder.chmod(0o711)
@@ -144,7 +144,7 @@ def logging_as_before() -> Iterator[None]:
 @pytest.fixture
 def postgres_dir() -> Iterator[Path]:
     """A folder, not made yet, for a server of a test's own."""
-    with _temporary_folder() as folder:
+    with temporary_folder() as folder:
         yield folder / "postgres"
 
 
@@ -155,7 +155,7 @@ async def postgres() -> AsyncIterator[PostgresServer]:
     if url:
         yield ExternalPostgres(url)
         return
-    with _temporary_folder() as folder:
+    with temporary_folder() as folder:
         async with EmbeddedPostgres(folder / "postgres") as server:
             yield server
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -11,7 +12,7 @@ from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from shared.clock import Clock
-from shared.errors import PcehrError
+from shared.errors import PcehrError, TooManyRequests
 from shared.registry_client import TokenKeys
 from shared.tokens import Caller, verify_access_token
 from shared.web.problems import problem_response
@@ -45,6 +46,12 @@ PROBES = frozenset({"/healthz", "/readyz", "/metrics"})
 FREE_BODY_BYTES = 64 * 1024
 """What anybody may send before the access token is looked at."""
 
+HOLD_SECONDS = 1.0
+"""How long a refusal for asking too often is kept back: whoever repeats at once gets no further for it, and a flood
+over few connections takes hardly any of the service's time."""
+MOST_HELD = 500
+"""Refusals kept back at once, by one process; beyond them each is answered at once."""
+
 
 class Admission:
     """ASGI middleware: whom a request is of, by its access token, and whether that party or address may ask now.
@@ -58,6 +65,7 @@ class Admission:
         self.app = app
         self.rates = rates
         self.operations = tuple(operations)
+        self._held = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in PROBES:
@@ -67,6 +75,8 @@ class Admission:
         async def settling_send(message: Message) -> None:
             if message["type"] == "http.response.start":
                 self.rates.settle(message["status"])
+                if message["status"] == TooManyRequests.status:
+                    await self._hold()
             await send(message)
 
         with self.rates.account(scope) as account:
@@ -82,6 +92,14 @@ class Admission:
                 await problem_response(error)(scope, receive, settling_send)
                 return
             await self.app(scope, receive, settling_send)
+
+    async def _hold(self) -> None:
+        if self._held < MOST_HELD:
+            self._held += 1
+            try:
+                await asyncio.sleep(HOLD_SECONDS)
+            finally:
+                self._held -= 1
 
     async def _identify(self, scope: Scope, account: Account) -> None:
         scheme, _, token = Headers(scope=scope).get("authorization", "").partition(" ")

@@ -3,29 +3,16 @@
 from __future__ import annotations
 
 import os
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from client.embedded.platform import EmbeddedPlatform
+from tests.conftest import temporary_folder
 
 WHOLE = os.environ.get("PCEHR_CHAOS") == "whole"
 """Whether `make chaos` runs: everything, and not the spread that every run of the suite has time for."""
-
-
-@contextmanager
-def temporary_folder() -> Iterator[Path]:
-    """Not pytest's: root's is closed to the user that Postgres runs as."""
-    folder = Path(tempfile.mkdtemp(prefix="pcehr-chaos-"))
-    folder.chmod(0o711)
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

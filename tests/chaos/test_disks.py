@@ -34,9 +34,9 @@ from client.transport import Platform
 from shared.encoding import b64url, sha256
 from shared.wire import RECORDS_AUDIENCE, Action, Purpose
 from tests.chaos.account import settled_account, watched
-from tests.chaos.conftest import temporary_folder
 from tests.chaos.ledger import Observed
 from tests.chaos.small_disk import SmallDisk
+from tests.conftest import temporary_folder
 
 ROOT = Path(__file__).parents[2]
 POSTGRES_MEGABYTES = 400

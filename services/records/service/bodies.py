@@ -13,7 +13,7 @@ from services.records.repository import Store
 from shared.clock import Clock
 from shared.db.log import NewEvent
 from shared.encoding import from_b64url
-from shared.errors import NotFound
+from shared.errors import Malformed, NotFound
 from shared.schemas.records import BlobStored
 from shared.tokens import Caller
 from shared.wire import MAX_CAPSULES
@@ -38,14 +38,14 @@ class Bodies:
         self._on_the_way: Counter[str] = Counter()
 
     async def put(self, caller: Caller, sha256: str, length: int | None, chunks: AsyncIterator[bytes]) -> BlobStored:
-        """Store a body durably under its hash; raises `BlobMismatch`, and then nothing is left of it, or
-        `QuotaExceeded` before any of it is read.
+        """Store a body durably under its hash; raises `BlobMismatch` or, without a byte, `Malformed`, and then nothing
+        is left of it, or `QuotaExceeded` before any of it is read.
 
         Everybody has to send the bytes, also those of a body that is there already: knowing a hash is no claim to a
         body. One whose `length` in bytes is not said counts as the largest that may be sent.
         """
         async with self._room_for(caller.did, self._max_bytes if length is None else length):
-            size = await self._blobs.put(sha256, chunks)
+            size = await self._blobs.put(sha256, _not_empty(chunks))
             async with self._store.transaction() as repository:
                 if await repository.writing.add_blob(caller.did, sha256, size, self._clock()):
                     await repository.quotas.change({(caller.did, UPLOADS): size})
@@ -91,6 +91,15 @@ class Bodies:
         finally:
             self._on_the_way[owner] -= length
             self._on_the_way += Counter()
+
+
+async def _not_empty(chunks: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    empty = True
+    async for chunk in chunks:
+        empty = empty and not chunk
+        yield chunk
+    if empty:
+        raise Malformed("The body is empty; a ciphertext never is.")
 
 
 async def _once(data: bytes) -> AsyncIterator[bytes]:

@@ -545,6 +545,11 @@ async def test_record_swapped_when_an_uploaded_body_has_another_size(world: Worl
     refused(await world.post("/v1/records", world.patient, body), 422, "record_swapped")
 
 
+async def test_malformed_for_an_upload_of_nothing(world: World) -> None:
+    refused(await world.put(f"/v1/blobs/{_hash(b'')}", world.patient, b""), 400, "malformed")
+    assert await world.sql("SELECT 1 FROM blobs") == []
+
+
 async def test_invalid_request_for_a_batch_too_long_or_empty(world: World) -> None:
     record = world.patient.record(world.patient, "allergies").as_json()
     refused(await world.post("/v1/records", world.patient, {"records": []}), 422, "invalid_request")

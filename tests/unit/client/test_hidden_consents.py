@@ -410,6 +410,31 @@ async def test_a_grant_whose_answer_was_lost_does_not_stand_for_another(tmp_path
     assert (await second.grant(given.id)).expires == other.get("expires", NOW + 30 * DAY)
 
 
+async def test_a_request_approved_once_more_after_a_crash_is_one_consent_that_ends_as_a_whole(tmp_path: Path) -> None:
+    world = World()
+    owner, reader = await world.patient(), await world.recipient()
+    await owner.add_records([note("a")])
+    request = await reader.request(
+        owner.session.did,
+        scopes=["allergies"],
+        actions=[Action.READ],
+        purpose=Purpose.TREAT,
+        reason="Planned treatment",
+        expires=NOW + DAY,
+    )
+    first = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    kill_before(world, "/v1/grants")
+    with pytest.raises(KeyboardInterrupt):
+        await first.approve(request)
+    second = again(world, owner, ClientState.load(tmp_path / "state.db"))
+    given = await second.approve(request)
+    # What has never been there waits for no proxy.
+    await second.rotate_keys()
+    report = await second.revoke(given.id, wait_seconds=0)
+    assert (report.state, report.problems, len(report.grants)) == ("sealed", [], 2)
+    assert [grant.state for grant in await second.grants()] == [GrantState.REVOKED] * 2
+
+
 async def test_a_grant_that_the_service_refused_is_not_forgotten() -> None:
     """Whether it kept it all the same is not for the service to say."""
     world = World()

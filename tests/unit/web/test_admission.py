@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 import httpx
@@ -112,3 +113,18 @@ async def test_probes_are_always_answered(read: list[int]) -> None:
     assert (await http.get("/v1/records")).status_code == 200
     assert (await http.get("/v1/records")).status_code == 429
     assert [(await http.get("/readyz")).status_code for _ in range(5)] == [200] * 5
+
+
+async def test_a_refusal_for_asking_too_often_is_kept_back_and_nobody_waits_behind_it(
+    read: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With room for one of them: the second is refused at once, the first after everything else."""
+    monkeypatch.setattr("shared.web.access.MOST_HELD", 1)
+    http = client(read, RequestRates(address=Rate(per_second=0.1, burst=1)))
+    assert (await http.get("/v1/records")).status_code == 200
+    held = asyncio.create_task(http.get("/v1/records"))
+    await asyncio.sleep(0)
+    assert (await http.get("/v1/records")).status_code == 429
+    assert (await http.get("/v1/records", headers=GOOD)).status_code == 200
+    assert not held.done()
+    assert (await held).status_code == 429

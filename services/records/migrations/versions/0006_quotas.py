@@ -3,18 +3,14 @@
 import sqlalchemy as sa
 from alembic import op
 
+from shared.db.usage_migration import create_usage_table
+
 revision = "0006"
 down_revision = "0005"
 
 
 def upgrade() -> None:
-    op.create_table(
-        "usage",
-        sa.Column("party", sa.Text, nullable=False),
-        sa.Column("kind", sa.Text, nullable=False),
-        sa.Column("amount", sa.BigInteger, nullable=False),
-        sa.PrimaryKeyConstraint("party", "kind", name=op.f("pk_usage")),
-    )
+    create_usage_table()
     op.add_column("blobs", sa.Column("in_record", sa.Boolean, server_default=sa.false(), nullable=False))
     op.execute(
         "UPDATE blobs SET in_record = true WHERE EXISTS"
