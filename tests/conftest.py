@@ -157,7 +157,22 @@ async def postgres() -> AsyncIterator[PostgresServer]:
         return
     with temporary_folder() as folder:
         async with EmbeddedPostgres(folder / "postgres") as server:
+            await _without_waiting_for_the_disk(server.superuser_url)
             yield server
+
+
+async def _without_waiting_for_the_disk(superuser_url: str) -> None:
+    """Nobody pulls this machine's plug, and what a process acknowledged before it was killed the kernel writes anyway.
+
+    Tests of crashes have servers of their own, set up as `pcehr up` does it.
+    """
+    connection = await asyncpg.connect(superuser_url)
+    try:
+        for setting in ("fsync = off", "full_page_writes = off", "max_wal_size = '4GB'", "checkpoint_timeout = '1h'"):
+            await connection.execute(f"ALTER SYSTEM SET {setting}")
+        await connection.execute("SELECT pg_reload_conf()")
+    finally:
+        await connection.close()
 
 
 @pytest.fixture(scope="session")

@@ -268,12 +268,9 @@ class EmbeddedPlatform:
         for service in self._services.values():
             await self._prepare_secrets(service, layout)
         self._say("Bringing the databases up to date and starting the services.")
-        try:
-            async with asyncio.TaskGroup() as group:
-                for service in self._services.values():
-                    group.create_task(self._migrate_and_launch(service))
-        except BaseExceptionGroup as failures:
-            raise failures.exceptions[0] from None
+        await self._migrate()
+        for service in self._services.values():
+            self._launch(service)
         await self._wait_ready(list(self._services.values()))
         self._write_state()
 
@@ -327,29 +324,27 @@ class EmbeddedPlatform:
         # Written anew at each start, since the server's port may be another one.
         self._home.put_secret(service.name, "pcehr_database_url", self._database.url_for(database, password))
 
-    async def _migrate_and_launch(self, service: _Service) -> None:
-        log = self._home.logs / f"{service.name}.log"
-        with contextlib.suppress(FileNotFoundError):
-            if log.stat().st_size > LOG_BYTES:
-                log.replace(log.with_suffix(".log.1"))
-        # This program ends within seconds and reads its address from nowhere but the environment, which nobody but
-        # this user and root can see.
-        url = (self._home.secrets_dir(service.name) / "pcehr_database_url").read_text()
+    async def _migrate(self) -> None:
+        """One program brings all databases up to date, one after the other: starting it takes longer than its work."""
+        log = self._home.logs / "migrations.log"
+        _rotate(log)
+        databases = [
+            f"{service.kind}={self._home.secrets_dir(service.name) / 'pcehr_database_url'}"
+            for service in self._services.values()
+        ]
         migration = ChildProcess(
-            [sys.executable, "-P", "-m", "shared.db.migrate", service.kind],
-            log=log,
-            cwd=self.home,
-            env={"PCEHR_DATABASE_URL": url},
+            [sys.executable, "-P", "-m", "shared.db.migrate", *databases], log=log, cwd=self.home, env={}
         )
         self._passing.append(migration)
         if not await migration.ended_within(READY_SECONDS):
             migration.kill_group()
-            raise ServiceNotStarted(self._why(service, f"took longer than {READY_SECONDS:.0f} s to update its tables"))
+            raise ServiceNotStarted(_why("The migration", f"took longer than {READY_SECONDS:.0f} s", log))
         if migration.exit_status != 0:
-            raise ServiceNotStarted(self._why(service, "could not update its tables"))
-        self._launch(service)
+            raise ServiceNotStarted(_why("The migration", "could not bring the databases up to date", log))
 
     def _launch(self, service: _Service) -> None:
+        log = self._home.logs / f"{service.name}.log"
+        _rotate(log)
         command = [
             *(sys.executable, "-P", "-m", "uvicorn", "--factory", f"services.{service.kind}.main:create"),
             *("--host", HOST, "--port", str(service.port), "--no-access-log", "--log-level", "warning"),
@@ -359,7 +354,7 @@ class EmbeddedPlatform:
         ]
         self._children[service.name] = ChildProcess(
             command,
-            log=self._home.logs / f"{service.name}.log",
+            log=log,
             cwd=self.home,
             env={
                 **_logs(),
@@ -387,9 +382,7 @@ class EmbeddedPlatform:
                     await asyncio.sleep(_POLL_SECONDS)
 
     def _why(self, service: _Service, what: str) -> str:
-        log = self._home.logs / f"{service.name}.log"
-        said = last_lines(log) or "(nothing)"
-        return f"The service {service.name} {what}. Its log, {log}, ends with:\n{said}"
+        return _why(f"The service {service.name}", what, self._home.logs / f"{service.name}.log")
 
     def _write_state(self) -> None:
         self._home.write_state(
@@ -434,6 +427,18 @@ class EmbeddedPlatform:
                 self._database = None
         finally:
             self._home.unlock()
+
+
+def _rotate(log: Path) -> None:
+    """Put a log that has grown large aside, in the place of the one before."""
+    with contextlib.suppress(FileNotFoundError):
+        if log.stat().st_size > LOG_BYTES:
+            log.replace(log.with_suffix(".log.1"))
+
+
+def _why(who: str, what: str, log: Path) -> str:
+    said = last_lines(log) or "(nothing)"
+    return f"{who} {what}. Its log, {log}, ends with:\n{said}"
 
 
 def _logs() -> dict[str, str]:

@@ -2,7 +2,8 @@
 
 With `--check` nothing is changed, and the exit status says whether the database is up to date: 0 if so, 1 if not.
 2 means that the question could not be answered, or the upgrade not be done. The URL comes from `PCEHR_DATABASE_URL`
-or, where that is not set, from `DATABASE_URL`.
+or, where that is not set, from `DATABASE_URL`; with `registry=FILE` it stands in that file. Several services may be
+named, and are upgraded one after the other until one cannot be.
 
 A lock in the database itself keeps two replicas that start at once apart: the second one waits and then finds
 nothing left to do.
@@ -88,26 +89,38 @@ def database_url() -> str:
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m shared.db.migrate", description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("service", choices=SERVICES)
-    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if the database is not at head")
+    parser.add_argument("services", nargs="+", metavar="SERVICE[=FILE]", help=", ".join(SERVICES))
+    parser.add_argument("--check", action="store_true", help="change nothing; exit 1 if a database is not at head")
     parser.add_argument("--script-location", type=Path, help="the folder of migrations, if not the service's own")
     options = parser.parse_args(arguments)
+    for wanted in options.services:
+        service, _, file = wanted.partition("=")
+        if service not in SERVICES:
+            parser.error(f"{service} is none of {', '.join(SERVICES)}")
+        status = _one(service, Path(file) if file else None, options.script_location, check=options.check)
+        if status != 0:
+            return status
+    return 0
+
+
+def _one(service: str, file: Path | None, script_location: Path | None, *, check: bool) -> int:
     try:
-        url = database_url()
-        if options.check:
-            if asyncio.run(is_at_head(options.service, url, script_location=options.script_location)):
+        url = database_url() if file is None else file.read_text("utf-8").strip()
+        if check:
+            if asyncio.run(is_at_head(service, url, script_location=script_location)):
                 return 0
-            sys.stderr.write(f"The database of the {options.service} service is not at head.\n")
+            sys.stderr.write(f"The database of the {service} service is not at head.\n")
             return 1
-        asyncio.run(upgrade(options.service, url, script_location=options.script_location))
+        asyncio.run(upgrade(service, url, script_location=script_location))
     except KeyError as error:
         sys.stderr.write(f"Set {error.args[0]} to the URL of the database.\n")
         return 2
-    except (ValueError, CommandError, DatabaseUnavailable) as error:
-        sys.stderr.write(f"{error}\n")
+    except (OSError, ValueError, CommandError, DatabaseUnavailable) as error:
+        sys.stderr.write(f"{service}: {error}\n")
         return 2
     except (SQLAlchemyError, asyncpg.PostgresError) as error:
-        sys.stderr.write(f"Postgres refused: {type(error).__name__}: {str(error).partition(chr(10))[0]}\n")
+        reason = str(error).partition(chr(10))[0]
+        sys.stderr.write(f"{service}: Postgres refused: {type(error).__name__}: {reason}\n")
         return 2
     return 0
 

@@ -43,7 +43,7 @@ from tests.chaos.relay import Relay, Trap
 T = TypeVar("T")
 SERVICES = ("records", "proxy-1")
 OPERATIONS = ("approve", "disclose", "revoke")
-SPREAD = 12
+SPREAD = 24
 """The suite takes one of so many points, another one in each operation; `make chaos` takes all."""
 REPEAT_SECONDS = 90.0
 SETTLING_SECONDS = 0.7

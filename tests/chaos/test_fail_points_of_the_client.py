@@ -29,7 +29,7 @@ from tests.chaos.ledger import Observed
 
 ROOT = Path(__file__).parents[2]
 OPERATIONS = ("approve", "disclose", "revoke")
-CYCLES = 4
+CYCLES = 3
 """So many cycles has the suite, each with another point of each operation; `make chaos` has one for each point."""
 
 

@@ -47,7 +47,7 @@ EXEMPT: dict[str, str] = {
     "services.records.figures.OutboxFigures.read": _ROW,
     "services.records.repository.journal.Journal.accept": _ROW,
     "services.registry.service.Registry.scope_keys": _ROW,
-    "services.proxy.repository.Work.serialise": "hashes a name to the number of a lock",
+    "shared.db.locks.lock_key": "hashes a name to the number of a lock",
     "shared.db.known_parties.DatabasePartyStore.load": _ROW,
     "shared.web.metrics.*": _NOT_READING,
     "shared.transparency.merkle._split": _NOT_READING,

@@ -7,7 +7,7 @@ import pytest
 from tests.races.rounds import RACES, Range
 from tests.races.running import shooting_range
 
-ROUNDS = 3
+ROUNDS = 2
 TRIES = 3
 
 

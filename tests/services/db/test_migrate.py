@@ -122,7 +122,7 @@ async def test_a_database_of_a_newer_release_is_refused_and_stays_as_it_is(
     await migrate.upgrade("example", url, script_location=next_release)
     status, output = await run_migrate(url)
     assert status == 2
-    assert output == "The tables are of a newer release (revision 0004); nothing was changed.\n"
+    assert output == "registry: The tables are of a newer release (revision 0004); nothing was changed.\n"
     assert (await run_migrate(url, "--check"))[0] == 1
     assert await migrate.is_at_head("example", url, script_location=next_release)
 
@@ -169,6 +169,28 @@ async def test_check_says_by_its_exit_status_whether_the_database_is_at_head(fre
     assert "not at head" in output
     # Nothing was changed by asking.
     assert not await migrate.is_at_head("example", url, script_location=EXAMPLE)
+
+
+async def test_several_databases_whose_urls_stand_in_files_until_one_cannot_be_upgraded(
+    fresh_database: FreshDatabase, tmp_path: Path
+) -> None:
+    urls = {"registry": await fresh_database(), "proxy": await fresh_database(), "records": await fresh_database()}
+    for name in ("registry", "records"):
+        (tmp_path / name).write_text(f"{urls[name]}\n")
+
+    async def migrated(*services: str) -> int:
+        process = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "shared.db.migrate", *(f"{name}={tmp_path / name}" for name in services)),
+            cwd=Path(__file__).parents[3],
+            stderr=asyncio.subprocess.DEVNULL,
+        )
+        return await process.wait()
+
+    assert await migrated("registry", "proxy", "records") == 2
+    assert [await migrate.is_at_head(name, urls[name]) for name in ("registry", "records")] == [True, False]
+    (tmp_path / "proxy").write_text(urls["proxy"])
+    assert await migrated("registry", "proxy", "records") == 0
+    assert [await migrate.is_at_head(name, url) for name, url in urls.items()] == [True] * 3
 
 
 async def test_no_url_and_no_server_are_said_without_a_trace() -> None:
