@@ -2,9 +2,10 @@
 
 One run on real processes over loopback and real Postgres. For each service, in turns, the throughput of valid requests
 alone and beside a flood: tokens and statements with forged signatures, rubbish, bodies that are too large, and a party
-above its rate. The flood comes from another loopback address than the valid requests, at a rate that is stated: so
-many times that of the valid ones. Flood, valid clients, services and Postgres share the cores of one machine; what
-making the flood itself takes is told, and is part of what the valid requests lose.
+above its rate. The flood comes from another loopback address than the valid requests, over 64 connections, and is meant
+to be so many times as fast as they are; how fast it was in the end is told. Flood, valid clients, services and Postgres
+share the cores of one machine; what making the flood itself takes is told too, and is part of what the valid requests
+lose.
 
 Besides, for each kind of invalid request, the processor time of the service's process that one takes ÷ one valid
 request's. Neither Postgres nor the workers of a proxy are in it, which only valid requests reach.
@@ -51,7 +52,8 @@ SECONDS = 2.0
 ROUNDS = 8
 CLIENTS = 4
 """Valid clients that ask at once, each the next thing when it has the answer."""
-FLOOD_CONNECTIONS = 8
+FLOOD_CONNECTIONS = 64
+"""A service keeps a refusal for asking too often back for a second, so that each of these gets no further meanwhile."""
 MOST = 20_000
 """Requests in one flood, whatever the rate says."""
 SAMPLE = 400
@@ -313,13 +315,18 @@ def _always(content: bytes) -> Callable[[], Awaitable[bytes]]:
 
 
 async def _cost(target: Target, source: str, make: Callable[[], Awaitable[bytes]], count: int) -> float:
-    connection = Connection(target.url, source=source)
+    """One after the other; from elsewhere all at once, since each answer is kept back."""
     requests = [await make() for _ in range(count)]
+    connections = [Connection(target.url, source=source) for _ in range(count if source == ELSEWHERE else 1)]
     before = _processor_seconds(target.pid)
-    for content in requests:
-        await connection.ask(content)
+    if source == ELSEWHERE:
+        await asyncio.gather(*(each.ask(content) for each, content in zip(connections, requests, strict=True)))
+    else:
+        for content in requests:
+            await connections[0].ask(content)
     spent = _processor_seconds(target.pid) - before
-    connection.close()
+    for connection in connections:
+        connection.close()
     return spent / count
 
 
