@@ -92,6 +92,8 @@ class Database:
         alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self._sessions_without_transaction = async_sessionmaker(alone, expire_on_commit=False)
         self._size = pool_size
+        self._places = asyncio.Semaphore(pool_size)
+        self._pool_timeout = pool_timeout
         self._waiting = self._waits = self._timeouts = 0
 
     @property
@@ -108,8 +110,8 @@ class Database:
         Raises DatabaseUnavailable when Postgres is away, before or during the block or at its end. If the connection
         was lost during the commit itself, nobody knows whether it happened: statements must bear being repeated.
         """
-        async with _saying_when_away(), self._sessions() as session:
-            await self._take_connection(session)
+        async with _saying_when_away(), self._place(), self._sessions() as session:
+            await _connected(session)
             yield session
             await session.commit()
 
@@ -120,21 +122,32 @@ class Database:
         Each sees what is committed when it begins, as it would in `transaction` (Postgres's "read committed"), and the
         two round trips that begin and end a transaction are saved. Raises DatabaseUnavailable as `transaction` does.
         """
-        async with _saying_when_away(), self._sessions_without_transaction() as session:
-            await self._take_connection(session)
+        async with _saying_when_away(), self._place(), self._sessions_without_transaction() as session:
+            await _connected(session)
             yield session
 
-    async def _take_connection(self, session: AsyncSession) -> None:
-        all_taken = self.pool_use.in_use >= self._size
-        self._waits += all_taken
-        self._waiting += all_taken
+    @asynccontextmanager
+    async def _place(self) -> AsyncIterator[None]:
+        """A turn at a connection, in the order of asking; raises DatabaseUnavailable after `pool_timeout`.
+
+        Whoever comes later could take a connection from SQLAlchemy's pool in front of those who wait for one; with many
+        requests at once some of them would wait until they are refused.
+        """
+        has_to_wait = self._places.locked()
+        self._waits += has_to_wait
+        self._waiting += has_to_wait
         try:
-            await _connected(session)
-        except PoolTimeoutError:
+            async with asyncio.timeout(self._pool_timeout):
+                await self._places.acquire()
+        except TimeoutError:
             self._timeouts += 1
-            raise
+            raise DatabaseUnavailable from None
         finally:
-            self._waiting -= all_taken
+            self._waiting -= has_to_wait
+        try:
+            yield
+        finally:
+            self._places.release()
 
     async def check(self) -> None:
         """For readiness: raises DatabaseUnavailable unless the database answers within `CHECK_SECONDS`, with tables of

@@ -163,6 +163,34 @@ async def test_a_mistake_in_sql_is_not_called_away(database: Database) -> None:
             await session.execute(text("SELECT * FROM nowhere"))
 
 
+async def test_whoever_waits_for_a_connection_gets_it_before_whoever_asks_later(url: str) -> None:
+    """Otherwise, with many requests at once, some would wait until they are refused."""
+    database = Database(url, application_name="test", pool_size=1)
+    order: list[str] = []
+    go_on = asyncio.Event()
+
+    async def twice() -> None:
+        async with database.reading():
+            await go_on.wait()
+        async with database.reading():
+            order.append("again")
+
+    async def once(name: str) -> None:
+        async with database.transaction():
+            order.append(name)
+
+    tasks = [asyncio.create_task(twice())]
+    for name in ("second", "third"):
+        await asyncio.sleep(0.05)
+        tasks.append(asyncio.create_task(once(name)))
+    await asyncio.sleep(0.05)
+    assert (database.pool_use.in_use, database.pool_use.waiting) == (1, 2)
+    go_on.set()
+    await asyncio.gather(*tasks)
+    await database.dispose()
+    assert order == ["second", "third", "again"]
+
+
 async def test_a_pool_that_is_used_up_is_unavailable_and_recovers(database: Database) -> None:
     async with database.transaction(), database.transaction():
         with pytest.raises(DatabaseUnavailable):
