@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from typing import Self
 
 from services.records.domain import ProxyOfGrant, Terms, check_disclosure, order_of_asking, patience_with
 from services.records.errors import GrantRevoked, NotEnoughProxies, UnknownGrant
@@ -31,11 +32,42 @@ class Found:
     candidates: list[str]
 
 
+AT_ONCE = 8
+"""Disclosures that this process works at. With more, each waits for all others after every answer of Postgres's, and
+keeps its connection meanwhile, until nobody gets one in time."""
+
+
+class _Place:
+    """One of the places; whoever waits for a proxy that is slow gives it back for that long."""
+
+    def __init__(self, places: asyncio.Semaphore) -> None:
+        self._places = places
+        self.held = False
+
+    async def take(self) -> None:
+        if not self.held:
+            await self._places.acquire()
+            self.held = True
+
+    def give_back(self) -> None:
+        if self.held:
+            self.held = False
+            self._places.release()
+
+    async def __aenter__(self) -> Self:
+        await self.take()
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        self.give_back()
+
+
 class Disclosures:
     def __init__(self, statements: Statements, proxies: Proxies, *, hedge_seconds: float) -> None:
         self._statements = statements
         self._proxies = proxies
         self._hedge = hedge_seconds
+        self._places = asyncio.Semaphore(AT_ONCE)
 
     async def disclose(self, caller: Caller, token: str, exclude: Collection[str]) -> DisclosureOut:
         """Have the capsules of a re-encryption request re-encrypted, and return the records with the cfrags.
@@ -43,6 +75,10 @@ class Disclosures:
         Raises `UnknownGrant`, `NotGranted`, `GrantNotYetValid`, `GrantExpired`, `GrantRevoked`, `CapsuleNotGranted`,
         `NotFound` or `NotEnoughProxies` besides what any statement may raise; nothing is disclosed then.
         """
+        async with _Place(self._places) as place:
+            return await self._disclose(caller, token, exclude, place)
+
+    async def _disclose(self, caller: Caller, token: str, exclude: Collection[str], place: _Place) -> DisclosureOut:
         request, _ = await self._statements.verified(caller, token, ReencryptionRequest, role=Role.RECIPIENT)
         async with self._statements.store.reading() as repository:
             # For its refusal only: a request asked before is asked again, since the proxies keep what they answered.
@@ -62,7 +98,8 @@ class Disclosures:
         async with self._statements.noting_refusals(entry):
             async with self._statements.store.reading() as repository:
                 found = await self._find(repository, terms, request, exclude)
-            answers = await self._ask(found, request)
+            answers = await self._ask(found, request, place)
+            await place.take()
             async with self._statements.store.transaction() as repository:
                 await self._write_down(repository, found, request, entry)
         return _out(found, answers)
@@ -96,7 +133,7 @@ class Disclosures:
         listed = await repository.grants.listed_capsules(terms.id, wanted) if limited else set[tuple[int, str]]()
         check_disclosure(terms, request.payload.iss, wanted, listed, self._statements.clock())
 
-    async def _ask(self, found: Found, request: Verified[ReencryptionRequest]) -> list[Reencryption]:
+    async def _ask(self, found: Found, request: Verified[ReencryptionRequest], place: _Place) -> list[Reencryption]:
         """Ask `t` proxies at once, and another one whenever one fails or nothing has come for a while."""
         needed, waiting = found.terms.threshold, list(found.candidates)
         capsules = [version.capsule for version in found.versions]
@@ -119,7 +156,7 @@ class Disclosures:
                     # A patient may have ended the grant at the proxies while this service was away.
                     raise GrantRevoked if found.terms.stored - ended < needed else NotEnoughProxies
                 done, asked = await asyncio.wait(
-                    asked, timeout=patience if waiting else None, return_when=asyncio.FIRST_COMPLETED
+                    asked, timeout=patience if waiting or place.held else None, return_when=asyncio.FIRST_COMPLETED
                 )
                 for task in done:
                     try:
@@ -128,6 +165,7 @@ class Disclosures:
                         ended += failure.code == GrantRevoked.code
                         ask(1)
                 if not done:
+                    place.give_back()
                     ask(1)
         finally:
             for task in asked:

@@ -17,7 +17,7 @@ from shared.identity import verify_chain
 from shared.statements import Receipt, verify_stored
 from shared.wire import Action, Role
 from tests.services.records.network import Lie
-from tests.services.records.world import World, refused
+from tests.services.records.world import PATIENCE, World, refused
 from tests.services.signing_parties import DAY, SealedRecord, TestParty, id_of, random_hash
 
 
@@ -341,6 +341,35 @@ async def test_an_answer_kept_from_before_serves_again(world: World) -> None:
     first = (await world.disclose(request)).json()
     second = (await world.disclose(request)).json()
     assert {item["proxy"] for item in first["receipts"]} == {item["proxy"] for item in second["receipts"]}
+
+
+async def test_whoever_waits_for_slow_proxies_keeps_nobody_else_waiting(
+    idle_world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With a place for one disclosure: it is given back while the proxies are slow, and the next one is worked at."""
+    monkeypatch.setattr("services.records.service.disclosures.AT_ONCE", 1)
+    world = idle_world
+    go_on, slow = asyncio.Event(), True
+
+    async def wait() -> None:
+        if slow:
+            await go_on.wait()
+
+    async with world.running():
+        first, second = await world.written(), await world.written()
+        grant = await world.granted()
+        for proxy in world.proxies:
+            proxy.before_answer = wait
+        before = sum(proxy.calls["/v1/reencryptions"] for proxy in world.proxies)
+        waiting = asyncio.create_task(world.disclose(world.wanting(grant, first)))
+        async with asyncio.timeout(PATIENCE):
+            while sum(proxy.calls["/v1/reencryptions"] for proxy in world.proxies) < before + 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+        slow = False
+        assert (await world.disclose(world.wanting(grant, second))).status_code == 200
+        assert not waiting.done()
+        go_on.set()
+        assert (await waiting).status_code == 200
 
 
 # Against revocation
