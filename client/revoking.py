@@ -17,7 +17,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, replace
 
 from client.errors import REFUSALS, UnknownGrant, WrongAnswer
@@ -85,8 +85,8 @@ class Revoking:
         except REFUSALS:
             # The end of a grant must not wait for a registry that is away or lies; the report names no new epoch then.
             floors = {}
-        told_of = {member.id for member in family if member.id == grant_id or not is_unconfirmed(member)}
-        problems = self._problems_of(family, told_of)
+        silent = {member.id for member in family if member.id != grant_id and is_unconfirmed(member)}
+        problems = self._problems_of(family, silent)
         family = [await self._post(member, floors) for member in family]
         try:
             continued = await self._continue_others(family)
@@ -95,7 +95,7 @@ class Revoking:
             continued = []
         family = await self._wait(family, assumed_liars=assumed_liars, seconds=wait_seconds)
         family = await self._send_again_where_not_shown(family)
-        problems = problems or self._problems_of(family, told_of)
+        problems = problems or self._problems_of(family, silent)
         return self._report(grant_id, family, floors, continued, assumed_liars, problems=problems)
 
     async def status(self, grant_id: str, *, assumed_liars: int) -> RevocationReport:
@@ -105,14 +105,7 @@ class Revoking:
             raise UnknownGrant("This grant has not been revoked.")
         epochs = await self._scopes.epochs()
         floors = {scope_id: epochs[scope_id] for scope_id in _scope_ids(family) if scope_id in epochs}
-        return self._report(
-            grant_id,
-            family,
-            floors,
-            [],
-            assumed_liars,
-            problems=self._problems_of(family, {member.id for member in family}),
-        )
+        return self._report(grant_id, family, floors, [], assumed_liars, problems=self._problems_of(family))
 
     async def send_again(self, grant: GrantReport) -> None:
         """Post the revocation of a grant once more, and send it to all of its proxies; nothing is waited for.
@@ -326,14 +319,15 @@ class Revoking:
             problems=problems,
         )
 
-    def _problems_of(self, family: Sequence[GrantReport], told_of: set[str]) -> list[Problem]:
-        """What the records service hides of these grants, or why it could not be asked for them."""
+    def _problems_of(self, family: Sequence[GrantReport], silent: Collection[str] = ()) -> list[Problem]:
+        """What the records service hides of these grants, but for those of the ids in `silent`, or why it could not be
+        asked for them."""
         if self._problem is not None:
             return [self._problem]
         return [
             one.problem
             for one in family
-            if one.id in told_of and one.problem is not None and not (one.shown and one.revocation_shown)
+            if one.id not in silent and one.problem is not None and not (one.shown and one.revocation_shown)
         ]
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 
-from shared.db.locks import lock_key
 from tests.services.proxy.world import World
 
 
@@ -41,15 +40,11 @@ async def test_a_revocation_against_reencryptions(world: World) -> None:
 async def test_a_revocation_waits_for_the_release_that_was_first(world: World) -> None:
     """The release is committed, or refused, before the receipt `erased` can be had."""
     grant = await world.stored()
-    async with world.sql() as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", lock_key(f"grant {grant.id}"))
+    async with world.lock_held(grant, shared=True):
         revoking = asyncio.create_task(world.revoke(grant))
         await world.until_somebody_waits_for_a_lock()
         assert not revoking.done()
         assert await world.count("kfrags") == 1
-        await transaction.commit()
     assert world.receipt(await revoking).act == "erased"
     assert await world.count("kfrags") == 0
 
@@ -57,16 +52,12 @@ async def test_a_revocation_waits_for_the_release_that_was_first(world: World) -
 async def test_a_revocation_that_waits_is_before_whoever_asks_after_it(world: World) -> None:
     """However many ask, and go on asking, a revocation waits for those only who were there before it."""
     grant = await world.stored()
-    async with world.sql() as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute("SELECT pg_advisory_xact_lock_shared($1)", lock_key(f"grant {grant.id}"))
+    async with world.lock_held(grant, shared=True):
         revoking = asyncio.create_task(world.revoke(grant))
         await world.until_somebody_waits_for_a_lock()
         asking = [asyncio.create_task(world.reencrypt(grant, (0, world.envelope()))) for _ in range(3)]
         await world.until_somebody_waits_for_a_lock(waiters=4)
         assert not any(task.done() for task in [revoking, *asking])
-        await transaction.commit()
     assert world.receipt(await revoking).act == "erased"
     for answer in await asyncio.gather(*asking):
         assert answer.json()["code"] == "grant_revoked"

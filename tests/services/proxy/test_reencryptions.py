@@ -10,7 +10,6 @@ import pytest
 
 from shared import statements as st
 from shared.crypto.errors import CapsuleFragRejected
-from shared.db.locks import lock_key
 from shared.encoding import b64url, from_b64url, sha256
 from shared.wire import REENCRYPTION_LIFETIME, SKEW_SECONDS
 from tests.services.proxy.world import World, refused
@@ -322,14 +321,10 @@ async def test_answers_are_deleted_once_their_request_has_lapsed(world: World) -
 
 async def _meanwhile(world: World, grant: SignedGrant, change: Callable[[], None], *statement: str) -> httpx.Response:
     """Post a request, let something happen when its arithmetic is done and its answer not yet released."""
-    async with world.sql() as connection:
-        transaction = connection.transaction()
-        await transaction.start()
-        await connection.execute("SELECT pg_advisory_xact_lock($1)", lock_key(f"grant {grant.id}"))
+    async with world.lock_held(grant, shared=False) as connection:
         posted = asyncio.create_task(world.reencrypt(grant, (0, world.envelope())))
         await world.until_somebody_waits_for_a_lock()
         change()
         if statement:
             await connection.execute(*statement)
-        await transaction.commit()
-        return await posted
+    return await posted

@@ -17,6 +17,7 @@ from services.proxy.settings import ProxySettings
 from shared import statements as st
 from shared.crypto.sealing import seal
 from shared.crypto.umbral import Capsule, CapsuleFrag, decrypt_reencrypted, encrypt
+from shared.db.locks import lock_key
 from shared.encoding import b64url, from_b64url, sha256
 from shared.transparency.checkpoints import parse_checkpoint, verify_checkpoint
 from shared.transparency.entries import Event, parse_event
@@ -83,6 +84,14 @@ class World:
             yield connection
         finally:
             await connection.close()
+
+    @asynccontextmanager
+    async def lock_held(self, grant: SignedGrant, *, shared: bool) -> AsyncIterator[asyncpg.Connection]:
+        """The connection of a transaction that uses the grant (`shared`) or ends it, committed when the block ends."""
+        function = "pg_advisory_xact_lock_shared" if shared else "pg_advisory_xact_lock"
+        async with self.sql() as connection, connection.transaction():
+            await connection.execute(f"SELECT {function}($1)", lock_key(f"grant {grant.id}"))
+            yield connection
 
     async def rows(self, query: str, *args: object) -> list[Any]:
         async with self.sql() as connection:

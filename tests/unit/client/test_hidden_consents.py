@@ -414,14 +414,7 @@ async def test_a_request_approved_once_more_after_a_crash_is_one_consent_that_en
     world = World()
     owner, reader = await world.patient(), await world.recipient()
     await owner.add_records([note("a")])
-    request = await reader.request(
-        owner.session.did,
-        scopes=["allergies"],
-        actions=[Action.READ],
-        purpose=Purpose.TREAT,
-        reason="Planned treatment",
-        expires=NOW + DAY,
-    )
+    request = await ask(reader, owner)
     first = again(world, owner, ClientState.load(tmp_path / "state.db"))
     kill_before(world, "/v1/grants")
     with pytest.raises(KeyboardInterrupt):
