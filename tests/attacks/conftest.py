@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -17,16 +16,13 @@ pytest.register_assert_rewrite("tests.attacks.stage", "tests.attacks.operators")
 
 from tests.attacks.operators import Operators  # noqa: E402
 from tests.attacks.stage import Cast, prepare  # noqa: E402
+from tests.conftest import temporary_folder  # noqa: E402
 
 
 @pytest.fixture(scope="session")
 def attacked_home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="pcehr-attacks-"))
-    folder.chmod(0o711)
-    try:
+    with temporary_folder() as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")
@@ -37,13 +33,9 @@ async def attacked(attacked_home: Path) -> AsyncIterator[EmbeddedPlatform]:
 
 @pytest.fixture(scope="session")
 def machines() -> Iterator[Path]:
-    """Where clients keep what they remember: in memory where that can be had, since there are hundreds of them."""
-    memory = Path("/dev/shm")
-    folder = Path(tempfile.mkdtemp(prefix="pcehr-attacks-", dir=memory if memory.is_dir() else None))
-    try:
+    """Where clients keep what they remember."""
+    with temporary_folder() as folder:
         yield folder
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture

@@ -11,9 +11,7 @@ import asyncio
 import contextlib
 import os
 import secrets
-import shutil
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +25,7 @@ from client.embedded.platform import EmbeddedPlatform
 from tests.canaries import media
 from tests.canaries.needles import Needle, Search
 from tests.canaries.story import Secrets, Story, tell
+from tests.conftest import temporary_folder
 from tests.e2e.actors import ActorMaker
 
 pytestmark = pytest.mark.skipif(
@@ -89,31 +88,20 @@ async def _holding(url: str, planted: bytes) -> AsyncIterator[None]:
         writer.close()
 
 
-def _home() -> Path:
-    """Not pytest's folder: root's is closed to the user that Postgres runs as."""
-    folder = Path(tempfile.mkdtemp(prefix="pcehr-canaries-"))
-    folder.chmod(0o711)
-    return folder
-
-
 @pytest.fixture(scope="module")
 async def scene(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Scene]:
-    folder = _home()
     known = Secrets([PLANTED])
-    try:
-        with _talkative():
-            async with EmbeddedPlatform(folder / "home", base_port=None) as platform:
-                superuser = platform._database.superuser_url
-                make = ActorMaker(platform.registry_url, tmp_path_factory.mktemp("clients"))
-                ports = [urlsplit(url).port or 0 for url in (*platform.urls.values(), superuser)]
-                with media.Capture(ports) as capture:
-                    try:
-                        story = await tell(platform, make, known)
-                        yield Scene(platform, story, known, Search(known.needles), capture, superuser)
-                    finally:
-                        await make.close()
-    finally:
-        shutil.rmtree(folder)
+    with temporary_folder() as folder, _talkative():
+        async with EmbeddedPlatform(folder / "home", base_port=None) as platform:
+            superuser = platform._database.superuser_url
+            make = ActorMaker(platform.registry_url, tmp_path_factory.mktemp("clients"))
+            ports = [urlsplit(url).port or 0 for url in (*platform.urls.values(), superuser)]
+            with media.Capture(ports) as capture:
+                try:
+                    story = await tell(platform, make, known)
+                    yield Scene(platform, story, known, Search(known.needles), capture, superuser)
+                finally:
+                    await make.close()
 
 
 def test_there_are_a_thousand_plaintexts_and_every_key(scene: Scene) -> None:

@@ -46,8 +46,10 @@ OPERATIONS = ("approve", "disclose", "revoke")
 SPREAD = 24
 """The suite takes one of so many points, another one in each operation; `make chaos` takes all."""
 REPEAT_SECONDS = 90.0
-SETTLING_SECONDS = 0.7
-"""After an operation the outbox and the publisher still write what belongs to it."""
+QUIET_SECONDS = 0.7
+SETTLING_SECONDS = 15.0
+"""After an operation the outbox and the publisher still write what belongs to it: until nothing was written for
+`QUIET_SECONDS`, or for `SETTLING_SECONDS` at most."""
 TRAP_SECONDS = 5.0
 """How long a point that has not been passed yet is waited for after its operation."""
 TRIES = 5
@@ -131,7 +133,7 @@ class Stage:
         if point is not None:
             self.relays[point.service].trap = trap = Trap(point.name, point.after, lambda: self._strike(point.service))
         yield
-        await asyncio.sleep(SETTLING_SECONDS)
+        await self._quiet()
         if point is not None:
             with contextlib.suppress(TimeoutError):
                 await asyncio.wait_for(trap.sprung.wait(), TRAP_SECONDS)
@@ -144,6 +146,15 @@ class Stage:
             # A transaction that was not committed leaves nothing: only of a commit is it of interest what was after.
             for after in ((False, True) if name.endswith("COMMIT") else (False,))
         ]
+
+    async def _quiet(self) -> None:
+        deadline = time.monotonic() + SETTLING_SECONDS
+        written = -1
+        while written != (now := sum(len(relay.passed) for relay in self.relays.values())):
+            if time.monotonic() > deadline:
+                return
+            written = now
+            await asyncio.sleep(QUIET_SECONDS)
 
     def _strike(self, service: str) -> None:
         # Without a kill it is the connection that breaks, which the relay sees to.
@@ -227,9 +238,10 @@ async def test_an_operation_that_is_broken_off_at_any_write_has_one_effect(
     monkeypatch.setattr("client.embedded.platform.WATCH_SECONDS", 0.1)
     async with staged(chaos_home, kill=kill) as stage:
         await stage.cycle({})
-        # Two looks, since a publisher that was busy with one event may be seen to do less than with another.
+        # Two looks: what is seen in one of them only, not every cycle passes.
         first, second = await stage.cycle({}), await stage.cycle({})
         points = {name: list(dict.fromkeys([*first[name], *second[name]])) for name in OPERATIONS}
+        always = {name: set(first[name]) & set(second[name]) for name in OPERATIONS}
         for operation, table in (("approve", "grants"), ("disclose", "disclosed"), ("revoke", "revocations")):
             assert any(f"INSERT {table}" in point.name for point in points[operation]), operation
         wanted = {
@@ -247,7 +259,12 @@ async def test_an_operation_that_is_broken_off_at_any_write_has_one_effect(
             f"{len(stage.stopped)} times {'killed' if kill else 'cut off'}; missed:"
             f" {[str(point) for _, point in missed]}; problems: {problems}\n"
         )
-    assert all(point.name.startswith(PUBLISHING) for _, point in missed)
+    unexplained = [
+        f"{operation}: {point}"
+        for operation, point in missed
+        if point in always[operation] and not point.name.startswith(PUBLISHING)
+    ]
+    assert unexplained == []
     assert stage.stopped
     assert problems == []
     assert set(effects.grants_of_request.values()) == {1}, "each request has been answered with one grant"

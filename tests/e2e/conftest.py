@@ -2,25 +2,20 @@
 
 from __future__ import annotations
 
-import shutil
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
 
 from client.embedded.platform import EmbeddedPlatform
+from tests.conftest import temporary_folder
 from tests.e2e.actors import ActorMaker
 
 
 @pytest.fixture(scope="session")
 def platform_home() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="pcehr-e2e-"))
-    folder.chmod(0o711)
-    try:
+    with temporary_folder() as folder:
         yield folder / "home"
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

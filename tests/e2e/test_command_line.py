@@ -2,11 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import json
-import os
-import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,28 +13,9 @@ from client.fhir.bundle import read_bundle, same_resource
 from client.keyring import Keyring
 from client.records import NewRecord
 from tests.e2e.actors import ActorMaker
+from tests.e2e.terminal import Terminal
 
 BUNDLE = Path(__file__).parents[2] / "client" / "fhir" / "demo_bundle.json"
-
-
-@dataclass
-class Terminal:
-    """Runs `pcehr` with a home of its own; each profile is a party."""
-
-    home: Path
-    registry: str
-
-    async def run(self, *arguments: str, profile: str | None = None, status: int = 0) -> Any:
-        words = [*arguments, "--json", "--registry", self.registry, *(["--profile", profile] if profile else [])]
-        process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "client", *words),
-            env={**os.environ, "PCEHR_HOME": str(self.home), "PCEHR_PASSPHRASE": "correct horse battery staple"},
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.PIPE,
-        )
-        out, err = await process.communicate()
-        assert process.returncode == status, (arguments, out[-500:], err[-500:])
-        return json.loads(out)
 
 
 @pytest.fixture
@@ -84,7 +61,8 @@ async def test_the_flow_of_the_readme(terminal: Terminal, tmp_path: Path) -> Non
     assert len((await terminal.run("grants", profile="alice-again"))["grants"]) == 1
 
 
-async def test_a_wrong_passphrase_says_what_to_do(terminal: Terminal, monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_wrong_passphrase_says_what_to_do(terminal: Terminal) -> None:
+    terminal.as_program = True
     await terminal.run("init", "patient", "--yes", profile="alice")
     wrong = terminal.home.parent / "wrong.txt"
     wrong.write_text("another passphrase", "utf-8")

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
@@ -16,25 +14,15 @@ import httpx
 from client.embedded import platform as embedded
 from client.embedded.platform import EmbeddedPlatform
 from client.transport import Platform
+from tests.conftest import temporary_folder
 from tests.races.rounds import CONNECTIONS, Range
-
-
-@contextmanager
-def _home() -> Iterator[Path]:
-    """Not a folder that is closed to the user whom Postgres runs as."""
-    folder = Path(tempfile.mkdtemp(prefix="pcehr-races-"))
-    folder.chmod(0o711)
-    try:
-        yield folder / "home"
-    finally:
-        shutil.rmtree(folder)
 
 
 @asynccontextmanager
 async def shooting_range(seed: int, *, records: str | None = None) -> AsyncIterator[Range]:
     """Everything that a round takes. `records` is another factory of the records service, `module:function`."""
     async with AsyncExitStack() as stack:
-        home = stack.enter_context(_home())
+        home = stack.enter_context(temporary_folder()) / "home"
         if records is not None:
             stack.enter_context(_other_records(records))
         platform = await stack.enter_async_context(EmbeddedPlatform(home, base_port=None))

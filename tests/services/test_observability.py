@@ -8,8 +8,6 @@ from __future__ import annotations
 import asyncio
 import json
 import re
-import shutil
-import tempfile
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from datetime import datetime
@@ -29,6 +27,7 @@ from shared.encoding import from_b64url
 from shared.schemas.records import GrantState
 from shared.web.logs import FIELDS
 from shared.wire import RECORDS_AUDIENCE, Action, Purpose
+from tests.conftest import temporary_folder
 from tests.e2e.actors import Actor, ActorMaker, grant_in_state, granted, in_a_month, note
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
@@ -40,13 +39,8 @@ PATIENCE = 60.0
 
 @pytest.fixture(scope="module")
 def home() -> Iterator[Path]:
-    """Not pytest's own: root's is closed to the user that Postgres runs as."""
-    folder = Path(tempfile.mkdtemp(prefix="pcehr-observed-"))
-    folder.chmod(0o711)
-    try:
+    with temporary_folder() as folder:
         yield folder / "home"
-    finally:
-        shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="module")

@@ -5,12 +5,10 @@ from __future__ import annotations
 import asyncio
 import json
 import os
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
 
@@ -33,7 +31,7 @@ from client.session import Session
 from client.state import ClientState
 from client.transport import Platform
 from shared.wire import Role
-from tests.conftest import PostgresServer
+from tests.conftest import PostgresServer, temporary_folder
 
 SERVICES = ["registry", "records", "proxy-1", "proxy-2", "proxy-3"]
 
@@ -53,31 +51,18 @@ asyncio.run(main())
 """
 
 
-def new_home() -> Path:
-    """Not pytest's: root's is closed to the user that Postgres runs as."""
-    home = Path(tempfile.mkdtemp(prefix="pcehr-test-"))
-    home.chmod(0o711 if os.geteuid() == 0 else 0o700)
-    return home
-
-
 @pytest.fixture
 def home() -> Iterator[Path]:
-    made = new_home()
-    try:
-        yield made
-    finally:
-        shutil.rmtree(made)
+    with temporary_folder() as folder:
+        yield folder
 
 
 @pytest.fixture(scope="module")
 async def platform() -> AsyncIterator[EmbeddedPlatform]:
     """One platform for all tests that leave it as they found it."""
-    home = new_home()
-    try:
-        async with EmbeddedPlatform(home, base_port=None) as running:
+    with temporary_folder() as folder:
+        async with EmbeddedPlatform(folder, base_port=None) as running:
             yield running
-    finally:
-        shutil.rmtree(home)
 
 
 def processes_below(pid: int) -> set[int]:
