@@ -48,16 +48,13 @@ contracts: $(READY)
 unit: $(READY)
 	@$(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder
 
-# None of these does arithmetic with Umbral that the others do not do as well: the flow of tests/e2e runs the platform
-# too, and tests/unit/client and tests/unit/crypto make and read all keys.
-WITHOUT_UMBRAL := $(addprefix tests/,attacks authorisation bench browser canaries chaos consent_model fuzz http_fuzzing races simulation) \
-	$(addprefix tests/services/,db log plans registry) $(wildcard tests/services/test_*.py) \
-	$(filter-out %/test_disclosures.py,$(wildcard tests/services/records/test_*.py)) \
-	$(filter-out %/test_flow.py,$(wildcard tests/e2e/test_*.py)) \
-	$(addprefix tests/unit/,audit cli db demo deploy embedded evidence fhir hygiene transparency web)
+# Where Umbral is called, alone and in the flow. All else does with one implementation what it does with the other.
+WITH_UMBRAL := $(addprefix tests/,property vectors wycheproof unit/crypto e2e/test_flow.py) \
+	$(addprefix tests/services/,proxy/test_kfrags.py proxy/test_reencryptions.py proxy/test_revocations.py proxy/test_workers.py records/test_disclosures.py) \
+	$(addprefix tests/unit/client/test_,consent.py dishonest_services.py envelopes.py opening.py patient.py pool.py verification.py)
 
 unit-umbral: $(READY) ## The tests that call Umbral, with its second implementation.
-	@PCEHR_UMBRAL_ENGINE=umbral $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(addprefix --ignore=,$(WITHOUT_UMBRAL))
+	@PCEHR_UMBRAL_ENGINE=umbral $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(WITH_UMBRAL)
 
 bench: $(READY) ## Measure the platform beside its limits and write bench/results.json (bench/README.md).
 	@$(BIN)/python -m bench

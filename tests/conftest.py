@@ -21,12 +21,18 @@ from urllib.parse import quote, urlsplit, urlunsplit
 
 import asyncpg
 import pytest
+from hypothesis import HealthCheck, settings
 
 from client.embedded.postgres import EmbeddedPostgres, create_role_and_database
 from shared.db import migrate
 
 ROOM_IN_MEMORY = 12 * 1024**3
 """Bytes; two workers of pytest-xdist have hundreds of databases of 8 MB each at the end."""
+
+
+# How long an example takes, or its making, says how busy the machine is.
+settings.register_profile("without-clock", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("without-clock")
 
 
 class PostgresServer(Protocol):

@@ -120,6 +120,9 @@ class EmbeddedPlatform:
     re-encrypts in `workers` processes. `settings` are further ones, none of them secret, by the kind of service.
     """
 
+    process: type[ChildProcess] = ChildProcess
+    """What a program is started as."""
+
     def __init__(
         self,
         home: Path,
@@ -332,7 +335,7 @@ class EmbeddedPlatform:
             f"{service.kind}={self._home.secrets_dir(service.name) / 'pcehr_database_url'}"
             for service in self._services.values()
         ]
-        migration = ChildProcess(
+        migration = self.process(
             [sys.executable, "-P", "-m", "shared.db.migrate", *databases], log=log, cwd=self.home, env={}
         )
         self._passing.append(migration)
@@ -352,7 +355,7 @@ class EmbeddedPlatform:
             # uvicorn would believe what any program on this machine says of where a request comes from.
             "--no-proxy-headers",
         ]
-        self._children[service.name] = ChildProcess(
+        self._children[service.name] = self.process(
             command,
             log=log,
             cwd=self.home,

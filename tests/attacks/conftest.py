@@ -17,6 +17,7 @@ pytest.register_assert_rewrite("tests.attacks.stage", "tests.attacks.operators")
 from tests.attacks.operators import Operators  # noqa: E402
 from tests.attacks.stage import Cast, prepare  # noqa: E402
 from tests.conftest import temporary_folder  # noqa: E402
+from tests.warm import WarmPlatform  # noqa: E402
 
 
 @pytest.fixture(scope="session")
@@ -27,7 +28,7 @@ def attacked_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def attacked(attacked_home: Path) -> AsyncIterator[EmbeddedPlatform]:
-    async with EmbeddedPlatform(attacked_home / "home", base_port=None) as running:
+    async with WarmPlatform(attacked_home / "home", base_port=None) as running:
         yield running
 
 

@@ -6,7 +6,6 @@ import asyncio
 import contextlib
 import json
 import os
-import sys
 import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
@@ -33,6 +32,7 @@ from client.state import ClientState
 from client.transport import Platform
 from shared.encoding import b64url, sha256
 from shared.wire import RECORDS_AUDIENCE, Action, Purpose
+from tests import warm
 from tests.chaos.account import settled_account, watched
 from tests.chaos.ledger import Observed
 from tests.chaos.small_disk import SmallDisk
@@ -82,7 +82,7 @@ async def stage() -> AsyncIterator[Stage]:
             blobs = SmallDisk(home / "blobs", 2)
             stack.callback(blobs.unmount)
             home.chmod(0o711)
-            running = await stack.enter_async_context(EmbeddedPlatform(home, base_port=None))
+            running = await stack.enter_async_context(warm.WarmPlatform(home, base_port=None))
             await stack.enter_async_context(watched(running))
             ledger = folder / "ledger.jsonl"
             http = await stack.enter_async_context(Platform(running.registry_url, transport=Observed(ledger)))
@@ -142,22 +142,14 @@ def client_disk(chaos_home: Path) -> SmallDisk:
 async def pcehr(home: Path, registry_url: str, *arguments: str) -> dict[str, Any]:
     """A real command in a process of its own; what it printed, with its exit status."""
     environment = {
-        **os.environ,
         "PCEHR_HOME": str(home),
         "PCEHR_REGISTRY_URL": registry_url,
         "PCEHR_PASSPHRASE": "a passphrase of the tests",
     }
-    process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "client", "--json", *arguments),
-        cwd=ROOT,
-        env=environment,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-    )
-    said, complaint = await process.communicate()
+    status, said, complaint = await warm.run("client", "--json", *arguments, env=environment)
     assert b"Traceback" not in complaint
     found: dict[str, Any] = json.loads(said or complaint)
-    return {**found, "status": process.returncode}
+    return {**found, "status": status}
 
 
 @pytest.mark.parametrize(("how", "code"), [("full", "no_room"), ("read_only", "read_only")])

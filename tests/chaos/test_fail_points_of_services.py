@@ -39,6 +39,7 @@ from tests.chaos import ledger
 from tests.chaos.account import settled_account, watched
 from tests.chaos.conftest import WHOLE
 from tests.chaos.relay import Relay, Trap
+from tests.warm import WarmPlatform
 
 T = TypeVar("T")
 SERVICES = ("records", "proxy-1")
@@ -194,7 +195,7 @@ async def _repeated(operation: Callable[[], Awaitable[T]]) -> T:
 @asynccontextmanager
 async def staged(folder: Path, *, kill: bool) -> AsyncIterator[Stage]:
     async with AsyncExitStack() as stack:
-        platform = await stack.enter_async_context(EmbeddedPlatform(folder / "home", base_port=None))
+        platform = await stack.enter_async_context(WarmPlatform(folder / "home", base_port=None))
         relays: dict[str, Relay] = {}
         for name in SERVICES:
             place = platform.home / "secrets" / name / "pcehr_database_url"

@@ -23,11 +23,11 @@ from client.state import ClientState
 from client.transport import Platform
 from shared.schemas.records import GrantState
 from shared.wire import Action, Purpose
+from tests import warm
 from tests.chaos.account import settled_account
 from tests.chaos.conftest import WHOLE
 from tests.chaos.ledger import Observed
 
-ROOT = Path(__file__).parents[2]
 OPERATIONS = ("approve", "disclose", "revoke")
 CYCLES = 3
 """So many cycles has the suite, each with another point of each operation; `make chaos` has one for each point."""
@@ -72,17 +72,14 @@ class Parties:
     async def run(self, operation: str, argument: str, die_at: int = 0) -> dict[str, Any] | None:
         """What the operation came to in a process of its own, or None where it died at its point."""
         name = "reader" if operation == "disclose" else "owner"
-        command = [sys.executable, "-m", "tests.chaos.mortal", str(self.folder / name), self._url]
-        process = await asyncio.create_subprocess_exec(
-            *command, operation, argument, str(die_at), cwd=ROOT, stdout=asyncio.subprocess.PIPE
-        )
-        said, _ = await process.communicate()
+        arguments = (str(self.folder / name), self._url, operation, argument, str(die_at))
+        status, said, complaint = await warm.run("tests.chaos.mortal", *arguments, env={})
         with sqlite3.connect(self.folder / name / "state.db") as state:
             assert state.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
         state.close()
-        if process.returncode == -signal.SIGKILL:
+        if status == -signal.SIGKILL:
             return None
-        assert process.returncode == 0
+        assert status == 0, complaint
         found: dict[str, Any] = json.loads(said)
         return found
 

@@ -10,6 +10,7 @@ import pytest
 from client.embedded.platform import EmbeddedPlatform
 from tests.conftest import temporary_folder
 from tests.e2e.actors import ActorMaker
+from tests.warm import WarmPlatform
 
 
 @pytest.fixture(scope="session")
@@ -20,7 +21,7 @@ def platform_home() -> Iterator[Path]:
 
 @pytest.fixture(scope="session")
 async def platform(platform_home: Path) -> AsyncIterator[EmbeddedPlatform]:
-    async with EmbeddedPlatform(platform_home, base_port=None) as running:
+    async with WarmPlatform(platform_home, base_port=None) as running:
         yield running
 
 

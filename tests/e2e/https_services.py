@@ -13,7 +13,7 @@ import httpx
 import trustme
 
 from client.embedded.home import free_ports
-from client.embedded.process import ChildProcess, last_lines
+from client.embedded.process import last_lines
 from shared.crypto.derivation import Seed
 from shared.crypto.signing import SigningKey
 from shared.did import did_from_key
@@ -21,6 +21,7 @@ from shared.encoding import b64url
 from shared.tls import trust
 from shared.transparency.checkpoints import origin_of
 from tests.conftest import FreshDatabases
+from tests.warm import WarmChild
 
 HOST = "127.0.0.1"
 READY_SECONDS = 120.0
@@ -33,7 +34,7 @@ class HttpsServices:
     folder: Path
     ports: dict[str, int] = field(default_factory=dict)
     databases: dict[str, str] = field(default_factory=dict)
-    children: dict[str, ChildProcess] = field(default_factory=dict)
+    children: dict[str, WarmChild] = field(default_factory=dict)
     trusted: trustme.CA = field(default_factory=trustme.CA)
     other: trustme.CA = field(default_factory=trustme.CA)
 
@@ -63,7 +64,7 @@ class HttpsServices:
             "PCEHR_LOG_LEVEL": "warning",
         }
         command = [sys.executable, "-P", "-m", "uvicorn", "--factory", f"services.{kind}.main:create"]
-        self.children[name] = ChildProcess(
+        self.children[name] = WarmChild(
             [*command, "--host", HOST, "--port", str(self.ports[name])],
             log=self.folder / f"{name}.log",
             cwd=self.folder,
