@@ -161,7 +161,8 @@ class Revoking:
             session.state.consents.remember_revocation(revocation)
             session.state.save_if_changed()
         await self._send(revocation)
-        return replace(member, revocation=revocation, revocation_shown=False, problem=REVOCATION_UNCONFIRMED)
+        problem = replace(REVOCATION_UNCONFIRMED, grant_id=member.id)
+        return replace(member, revocation=revocation, revocation_shown=False, problem=problem)
 
     async def _send(self, revocation: Verified[Revocation]) -> None:
         """A records service that refuses or stays away cannot keep the grant alive: the proxies get it all the same."""

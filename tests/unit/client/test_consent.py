@@ -725,7 +725,7 @@ async def test_revocation_unconfirmed_while_the_records_service_stays_away(scene
     scene.world.fail = fail
     report = await scene.patient.revoke(grant.id, wait_seconds=0)
     assert report.state == "sealed"
-    assert [problem.code for problem in report.problems] == ["revocation_unconfirmed"]
+    assert [(problem.code, problem.grant_id) for problem in report.problems] == [("revocation_unconfirmed", grant.id)]
 
 
 async def test_revocation_withheld_where_the_records_service_takes_none(scene: Scene) -> None:
