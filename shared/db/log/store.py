@@ -75,7 +75,8 @@ class Log:
             # Read committed: the statements after this one see all that the holder before has committed.
             if not await tree.try_lock(session):
                 return 0
-            signed = await tree.newest_unless_halted(session)
+            await _refuse_if_halted(session)
+            signed = await tree.newest(session)
             rows = await tree.pending(session, limit)
             if signed is not None and not rows:
                 return 0
@@ -95,7 +96,8 @@ class Log:
     async def newest(self) -> SignedCheckpoint | None:
         """The newest checkpoint signed, published or not; None before the first run. Raises `LogHalted`."""
         async with self._database.reading() as session:
-            return await tree.newest_unless_halted(session)
+            await _refuse_if_halted(session)
+            return await tree.newest(session)
 
     async def cosign(
         self, size: int, lines: Mapping[str, str], *, witnesses: Collection[str]
@@ -106,8 +108,7 @@ class Log:
         checkpoint as it is then, or None where a younger one has taken its place. Raises `LogHalted`.
         """
         async with self._database.transaction() as session:
-            if await tree.has_evidence(session):
-                raise LogHalted
+            await _refuse_if_halted(session)
             checkpoint = await tree.locked_checkpoint(session, size)
             if checkpoint is None:
                 return None
@@ -209,6 +210,11 @@ def is_enough(cosigners: Collection[str], witnesses: Collection[str]) -> bool:
     """Whether more than half of the witnesses have cosigned, or there are none, or a note has room for no more."""
     count = len(set(cosigners) & set(witnesses))
     return not witnesses or 2 * count > len(set(witnesses)) or count >= MAX_COSIGNATURES
+
+
+async def _refuse_if_halted(session: AsyncSession) -> None:
+    if await tree.has_evidence(session):
+        raise LogHalted
 
 
 async def _published(session: AsyncSession) -> SignedCheckpoint:

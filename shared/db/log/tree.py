@@ -9,7 +9,7 @@ from sqlalchemy import Row, text
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from shared.db.log.entries import sql
-from shared.db.log.errors import LogDamaged, LogHalted
+from shared.db.log.errors import LogDamaged
 
 NodeKey = tuple[int, int]
 """Level (0 are the leaves) and index of a complete subtree."""
@@ -30,11 +30,6 @@ _LOCK_KEY = 0x5043_4548_5201
 """Any number, as long as it never changes and is not the one of `shared.db.migrate`; counted for each database."""
 
 _CHECKPOINT = "SELECT size, root, note, cosignatures, published FROM log_checkpoints"
-_NEWEST_UNLESS_HALTED = (
-    "SELECT EXISTS (SELECT FROM log_evidence) AS halted, newest.* FROM (VALUES (1)) AS always (row) LEFT JOIN"
-    " (SELECT size, root, note, cosignatures, published FROM log_checkpoints ORDER BY size DESC LIMIT 1) AS newest"
-    " ON true"
-)
 _NODES = sql(
     "SELECT n.level, n.index, n.hash FROM unnest(:levels, :indexes) AS w (level, index)"
     " JOIN log_nodes n ON n.level = w.level AND n.index = w.index"
@@ -78,14 +73,6 @@ async def try_lock(session: AsyncSession) -> bool:
 async def newest(session: AsyncSession) -> SignedCheckpoint | None:
     """The newest checkpoint signed."""
     return _checkpoint((await session.execute(text(_CHECKPOINT + " ORDER BY size DESC LIMIT 1"))).one_or_none())
-
-
-async def newest_unless_halted(session: AsyncSession) -> SignedCheckpoint | None:
-    """As `newest`, in one round trip with what `has_evidence` says; raises `LogHalted` where that is true."""
-    row = (await session.execute(text(_NEWEST_UNLESS_HALTED))).one()
-    if row.halted:
-        raise LogHalted
-    return None if row.size is None else _checkpoint(row)
 
 
 async def newest_published(session: AsyncSession) -> SignedCheckpoint | None:
