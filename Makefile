@@ -45,7 +45,7 @@ contracts: $(READY)
 	@$(BIN)/lint-imports --no-cache
 
 # In the order of the folders, which has the long ones among the first, so that the workers end at about the same time.
-# They are three, since on two cores each waits for a third of its time.
+# They are three, since on two cores each waits for a fifth of its time.
 unit: $(READY)
 	@$(BIN)/pytest -n 3 --dist loadfile --no-loadscope-reorder
 

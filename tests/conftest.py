@@ -121,14 +121,11 @@ class FreshDatabases:
             await self._superuser.close()
 
     async def drop_all(self) -> None:
-        connection = await asyncpg.connect(self._server.superuser_url)
-        try:
-            for name in self._databases:
-                await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            for name in self._roles:
-                await connection.execute(f'DROP ROLE IF EXISTS "{name}"')
-        finally:
-            await connection.close()
+        connection = await self._connection()
+        for name in self._databases:
+            await connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
+        for name in self._roles:
+            await connection.execute(f'DROP ROLE IF EXISTS "{name}"')
 
 
 @contextmanager
@@ -203,6 +200,6 @@ async def fresh_database(postgres: PostgresServer) -> AsyncIterator[FreshDatabas
     """`await fresh_database()` or `await fresh_database("registry")`: the URL of a new database."""
     databases = FreshDatabases(postgres)
     yield databases
-    await databases.close()
     if isinstance(postgres, ExternalPostgres):
         await databases.drop_all()
+    await databases.close()

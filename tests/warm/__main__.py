@@ -17,8 +17,7 @@ import signal
 import sys
 from typing import Any
 
-PR_SET_PDEATHSIG = 1
-"""From linux/prctl.h."""
+from client.embedded.die_with_parent import PR_SET_PDEATHSIG
 
 
 def main(modules: list[str]) -> None:
