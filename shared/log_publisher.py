@@ -50,7 +50,7 @@ class Pace:
     cosignature is asked for anew."""
 
     poll: float = 1.0
-    rest: float = 0.1
+    rest: float = 0.5
     whole: float = 5.0
     grace: float = 0.2
     patience: float = 5.0

@@ -12,8 +12,8 @@ from client.reports import GrantReport
 from shared.errors import PcehrError
 from tests.e2e.actors import Actor, ActorMaker, granted, note
 
-PAUSE = 0.05
-MORE_SECONDS = 60.0
+PAUSE = 0.2
+MORE_SECONDS = 180.0
 
 
 @dataclass

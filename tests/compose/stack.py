@@ -17,7 +17,7 @@ from client.embedded.home import free_ports
 REPOSITORY = Path(__file__).parents[2]
 PROXIES = ("proxy-1", "proxy-2", "proxy-3")
 SERVICES = ("registry", "records", *PROXIES)
-START_SECONDS = 180
+START_SECONDS = 420
 
 
 class CommandFailed(AssertionError):

@@ -12,7 +12,7 @@ import pytest
 
 from tests.compose.load import Load, under_load
 from tests.compose.next_release import write_next_release
-from tests.compose.stack import SERVICES, CommandFailed, Stack
+from tests.compose.stack import SERVICES, START_SECONDS, CommandFailed, Stack
 from tests.e2e.actors import ActorMaker
 
 pytestmark = pytest.mark.compose
@@ -69,7 +69,7 @@ async def upgraded(
 async def _beside(stack: Stack, image: str) -> str:
     """A container of the records service of another release, which no door leads to."""
     container = (await stack.compose("run", "--detach", "--no-deps", "records", image=image)).splitlines()[-1]
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + START_SECONDS
     while time.monotonic() < deadline:
         try:
             await _readiness(stack, container)
