@@ -33,7 +33,7 @@ from tests.services.registry.running import LOG_SEED as REGISTRY_LOG_SEED
 from tests.services.registry.running import running, settings_for
 from tests.services.signing_parties import TestClock, TestParty
 
-RECORDS = int(os.environ.get("PCEHR_PLAN_RECORDS", "200000"))
+RECORDS = int(os.environ.get("PCEHR_PLAN_RECORDS", "120000"))
 FEWEST_ROWS = 1_000
 """In a table that grows; in one with fewer rows Postgres may well read all of them."""
 

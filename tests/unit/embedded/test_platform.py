@@ -41,7 +41,7 @@ from pathlib import Path
 from client.embedded.platform import EmbeddedPlatform
 
 async def main():
-    async with EmbeddedPlatform(Path(sys.argv[1]), base_port=None):
+    async with EmbeddedPlatform(Path(sys.argv[1]), proxies=1, threshold=1, base_port=None):
         print("up", flush=True)
         await asyncio.sleep(600)
 
@@ -213,19 +213,20 @@ async def test_an_unknown_service_is_named(platform: EmbeddedPlatform) -> None:
 
 async def test_data_survive_a_restart_and_proxies_may_be_added(home: Path) -> None:
     keyring = Keyring.generate()
-    async with EmbeddedPlatform(home, proxies=2, base_port=None) as first, Platform(first.registry_url) as client:
+    alone = EmbeddedPlatform(home, proxies=1, threshold=1, base_port=None)
+    async with alone as first, Platform(first.registry_url) as client:
         await Session(keyring, client, ClientState()).sign_up(Role.PATIENT)
         pids = set(first.pids.values())
         dids = first.proxy_dids
     assert not alive(pids)
     assert not (home / "platform.json").exists()
-    async with EmbeddedPlatform(home, proxies=3, base_port=None) as second, Platform(second.registry_url) as client:
+    async with EmbeddedPlatform(home, proxies=2, base_port=None) as second, Platform(second.registry_url) as client:
         assert (await Session(keyring, client, ClientState()).me()).did == keyring.did
         assert second.registry_url == first.registry_url
-        assert list(second.proxy_dids.items())[:2] == list(dids.items())
-        assert len([proxy async for proxy in client.proxies()]) == 3
+        assert list(second.proxy_dids.items())[:1] == list(dids.items())
+        assert len([proxy async for proxy in client.proxies()]) == 2
     with pytest.raises(HomeMismatch):
-        async with EmbeddedPlatform(home, proxies=2, base_port=None):
+        async with EmbeddedPlatform(home, proxies=1, threshold=1, base_port=None):
             pass
 
 
@@ -275,14 +276,14 @@ async def test_a_killed_platform_leaves_no_process_behind(home: Path) -> None:
     assert supervisor.stdout is not None
     assert await supervisor.stdout.readline() == b"up\n"
     below = processes_below(supervisor.pid)
-    # Five services, a worker process for each proxy, and Postgres with its own.
-    assert len(below) >= 5 + 3 + 2
+    # Three services, a worker process of the proxy, and Postgres with its own.
+    assert len(below) >= 3 + 1 + 2
     supervisor.kill()
     await supervisor.wait()
     assert await becomes(lambda: not alive(below), seconds=15), alive(below)
     # What was killed can be started again, and finds its data.
-    async with EmbeddedPlatform(home, base_port=None) as again:
-        assert list(again.urls) == SERVICES
+    async with EmbeddedPlatform(home, proxies=1, threshold=1, base_port=None) as again:
+        assert list(again.urls) == ["registry", "records", "proxy-1"]
 
 
 async def test_a_child_gets_nothing_of_the_environment_that_it_should_not_have(
