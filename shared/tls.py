@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import ssl
+from functools import lru_cache
 from ipaddress import ip_address
 from pathlib import Path
 
@@ -27,11 +29,17 @@ def trust(ca_file: Path | None) -> ssl.SSLContext:
     Raises `CaFileUnreadable`.
     """
     if ca_file is None:
-        return httpx.create_ssl_context()
+        return _public(os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR"))
     try:
         return ssl.create_default_context(cafile=str(ca_file))
     except (OSError, ssl.SSLError):
         raise CaFileUnreadable from None
+
+
+@lru_cache(maxsize=4)
+def _public(*_named: str | None) -> ssl.SSLContext:
+    # Reading all the roots takes longer than a request, and nobody changes a context after that: all clients share it.
+    return httpx.create_ssl_context()
 
 
 def is_private(url: httpx.URL) -> bool:

@@ -177,18 +177,28 @@ async def postgres() -> AsyncIterator[PostgresServer]:
         return
     with temporary_folder() as folder:
         async with EmbeddedPostgres(folder / "postgres") as server:
-            await _without_waiting_for_the_disk(server.superuser_url)
+            await _set_for_tests(server.superuser_url)
             yield server
 
 
-async def _without_waiting_for_the_disk(superuser_url: str) -> None:
+_FOR_TESTS = (
+    "fsync = off",
+    "full_page_writes = off",
+    "max_wal_size = '4GB'",
+    "checkpoint_timeout = '1h'",
+    # It goes round among all databases, and there are hundreds that no test looks at any more.
+    "autovacuum = off",
+)
+
+
+async def _set_for_tests(superuser_url: str) -> None:
     """Nobody pulls this machine's plug, and what a process acknowledged before it was killed the kernel writes anyway.
 
     Tests of crashes have servers of their own, set up as `pcehr up` does it.
     """
     connection = await asyncpg.connect(superuser_url)
     try:
-        for setting in ("fsync = off", "full_page_writes = off", "max_wal_size = '4GB'", "checkpoint_timeout = '1h'"):
+        for setting in _FOR_TESTS:
             await connection.execute(f"ALTER SYSTEM SET {setting}")
         await connection.execute("SELECT pg_reload_conf()")
     finally:

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
-import httpx
 import pytest
 
 from client.embedded.platform import EmbeddedPlatform
@@ -44,15 +43,6 @@ def folder(machines: Path) -> Iterator[Path]:
     """For the machines of one run."""
     with tempfile.TemporaryDirectory(dir=machines) as name:
         yield Path(name)
-
-
-@pytest.fixture(scope="session", autouse=True)
-def one_ssl_context() -> Iterator[None]:
-    """All clients share one, since reading the roots takes longer than most attacks."""
-    context = httpx.create_ssl_context()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(httpx, "create_ssl_context", lambda: context)
-        yield
 
 
 @pytest.fixture(scope="session")

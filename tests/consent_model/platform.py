@@ -116,11 +116,10 @@ class Services:
 async def running(databases: Databases) -> AsyncIterator[Services]:
     """Start everything, and stop it in the end."""
     network, clock = Network(), TestClock()
-    context = httpx.create_ssl_context()
     async with AsyncExitStack() as stack:
-        stack.enter_context(mock.patch.object(httpx, "create_ssl_context", return_value=context))
         # Every new key waits for its proof. That takes its time where there is a network, and is not looked at here.
-        stack.enter_context(mock.patch.object(log_publisher, "Pace", partial(log_publisher.Pace, poll=0.1, grace=0.0)))
+        quick = partial(log_publisher.Pace, poll=0.1, rest=0.05, grace=0.0)
+        stack.enter_context(mock.patch.object(log_publisher, "Pace", quick))
         bodies = stack.enter_context(tempfile.TemporaryDirectory())
         known = {"registry_url": REGISTRY, "party_cache_seconds": 0, "http_timeout_seconds": 100.0}
         shares = {host: identity_from_seed(_SEEDS[host]).did for host in PROXIES}

@@ -29,6 +29,7 @@ from shared.web.logs import FIELDS
 from shared.wire import RECORDS_AUDIENCE, Action, Purpose
 from tests.conftest import temporary_folder
 from tests.e2e.actors import Actor, ActorMaker, grant_in_state, granted, in_a_month, note
+from tests.warm import WarmPlatform
 
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 TRACEPARENT = f"00-{TRACE}-00f067aa0ba902b7-01"
@@ -48,7 +49,7 @@ async def platform(home: Path) -> AsyncIterator[EmbeddedPlatform]:
     with pytest.MonkeyPatch.context() as environment:
         environment.setenv("PCEHR_LOG_FORMAT", "json")
         environment.setenv("PCEHR_LOG_LEVEL", "info")
-        async with EmbeddedPlatform(home, base_port=None) as running:
+        async with WarmPlatform(home, base_port=None) as running:
             yield running
 
 

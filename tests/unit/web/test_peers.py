@@ -62,6 +62,15 @@ def test_a_file_without_certificates_is_refused(tmp_path: Path, content: bytes |
         trust(path)
 
 
+def test_roots_are_read_once_and_anew_when_others_are_named(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.delenv("SSL_CERT_FILE", raising=False)
+    context = trust(None)
+    assert trust(None) is context
+    monkeypatch.setenv("SSL_CERT_DIR", str(tmp_path))
+    assert trust(None) is not context
+    assert trust(None).cert_store_stats()["x509_ca"] == 0
+
+
 def test_a_registry_by_http_does_not_go_with_https_required() -> None:
     values = {"PCEHR_DATABASE_URL": "postgresql://unused", "log_signing_key": SEED, "require_https": True}
     assert Settings(**values, registry_url="https://registry.example").require_https
