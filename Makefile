@@ -52,7 +52,7 @@ unit: $(READY)
 # Where Umbral is called, alone and in the flow. All else does with one implementation what it does with the other.
 WITH_UMBRAL := $(addprefix tests/,property vectors wycheproof unit/crypto e2e/test_flow.py) \
 	$(addprefix tests/services/,proxy/test_kfrags.py proxy/test_reencryptions.py proxy/test_workers.py) \
-	$(addprefix tests/unit/client/test_,dishonest_services.py envelopes.py opening.py patient.py pool.py verification.py)
+	$(addprefix tests/unit/client/test_,consent.py dishonest_services.py envelopes.py opening.py patient.py pool.py verification.py)
 
 unit-umbral: $(READY) ## The tests that call Umbral, with its second implementation.
 	@PCEHR_UMBRAL_ENGINE=umbral $(BIN)/pytest -n 2 --dist loadfile --no-loadscope-reorder $(WITH_UMBRAL)

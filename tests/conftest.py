@@ -182,6 +182,7 @@ async def postgres() -> AsyncIterator[PostgresServer]:
 
 
 _FOR_TESTS = (
+    # Nobody pulls this machine's plug, and what a process acknowledged before it was killed the kernel writes anyway.
     "fsync = off",
     "full_page_writes = off",
     "max_wal_size = '4GB'",
@@ -192,10 +193,7 @@ _FOR_TESTS = (
 
 
 async def _set_for_tests(superuser_url: str) -> None:
-    """Nobody pulls this machine's plug, and what a process acknowledged before it was killed the kernel writes anyway.
-
-    Tests of crashes have servers of their own, set up as `pcehr up` does it.
-    """
+    """Tests of crashes have servers of their own, set up as `pcehr up` does it."""
     connection = await asyncpg.connect(superuser_url)
     try:
         for setting in _FOR_TESTS:
